@@ -56,6 +56,15 @@ def led(work: Callable[[], Result]) -> Result:
     return box[0]
 
 
+def gathered(value: Result) -> list[Result]:
+    """What each process holds, by rank; all have to ask."""
+    if size() == 1:
+        return [value]
+    found: list[Any] = [None] * size()
+    distributed.all_gather_object(found, value)
+    return found
+
+
 def own(index: np.ndarray) -> np.ndarray:
     """This process's images of a batch: consecutive, as even as can be; the ragged last batch may leave some processes fewer, or none."""
     return np.array_split(index, size())[rank()] if size() > 1 else index

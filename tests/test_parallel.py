@@ -16,8 +16,10 @@ from torch import distributed, nn
 from benchmark import parallel, registry
 from benchmark.cards import POOLED
 from benchmark.errors import TrainingError
+from benchmark.generators import seed_all
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.registry import plugin
+from benchmark.training.checkpoint import Checkpoint, TrainingState
 from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
 
@@ -270,3 +272,33 @@ def test_a_single_process_changes_no_number():
     assert parallel.total(values) is values
     index = np.arange(5)
     assert parallel.own(index) is index
+
+
+def drawing_on(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:
+    """Saves, draws on, and puts back; with `lost`, another process does not see the file."""
+    folder, lost = arguments
+    with joined(rank, size, port):
+        seed_all(7 + rank)
+        state = TrainingState(nn.Linear(2, 2), {}, torch.Generator().manual_seed(1))
+        Checkpoint(folder, "job", 0.1, every_s=0.0).save_if_due(state, {"next_epoch": 3})
+        distributed.barrier()
+        wanted = torch.rand(3)
+        again = Checkpoint(folder / "nothing" if lost and rank else folder, "job", 0.1)
+        progress = again.load(state, torch.device("cpu"))
+        everywhere = parallel.gathered((torch.equal(torch.rand(3), wanted), progress, again.problem))
+        draws = parallel.gathered(wanted)
+    if rank == 0:
+        torch.save({"everywhere": everywhere, "draws": draws}, file)
+
+
+def test_a_job_of_two_processes_goes_on_with_the_generators_of_each(tmp_path: Path):
+    found = run_all(drawing_on, tmp_path, (tmp_path, False), 2)
+    assert found["everywhere"] == [(True, {"next_epoch": 3}, None)] * 2
+    assert not torch.equal(*found["draws"])
+
+
+def test_a_checkpoint_that_one_process_does_not_see_is_used_by_none(tmp_path: Path):
+    found = run_all(drawing_on, tmp_path, (tmp_path, True), 2)
+    for drawn_again, progress, problem in found["everywhere"]:
+        assert (drawn_again, progress) == (False, None)
+        assert "Share its folder" in problem

@@ -1,5 +1,7 @@
 """Everything that changes while a job trains, saved between epochs and put back to the bit. What a checkpoint holds is never executed.
 
+Several processes of a job save one file, by the leader, with where the generators of each stand; they go on from it together or not at all.
+
 For jobs of hours: losing the machine costs at most one interval and the epoch that ran. Short jobs simply run again. Only the user may open
 a checkpoint.
 """
@@ -15,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmark import generators, private
+from benchmark import generators, parallel, private
 from benchmark.cards import Epoch
 from benchmark.files import open_regular
 
@@ -49,12 +51,18 @@ class Checkpoint:
 
     def __init__(self, folder: Path, key: str, learning_rate: float, every_s: float = EVERY_S):
         self.path, self.every_s = path_of(folder, key), every_s
-        self.identity = {"key": key, "learning_rate": learning_rate, "torch": str(torch.__version__)}
+        self.identity = {"format": 2, "key": key, "learning_rate": learning_rate, "torch": str(torch.__version__)}
         self.problem: str | None = None
         self._last = time.monotonic()
 
     def save_if_due(self, state: TrainingState, progress: dict[str, Any]) -> None:
-        """Saves after an epoch when the interval is over. A disk that is full or gone is remembered in `problem`; training goes on."""
+        """Saves after an epoch when the interval is over; every process has to call it.
+
+        A disk that is full or gone is remembered in `problem`; training goes on.
+        """
+        everywhere = parallel.gathered(generators.state())
+        if parallel.rank() != 0:
+            return
         if time.monotonic() - self._last < self.every_s:
             return
         self._last = time.monotonic()
@@ -63,7 +71,7 @@ class Checkpoint:
             "modules": state.modules.state_dict(),
             "stateful": {name: thing.state_dict() for name, thing in state.stateful.items()},
             "order": state.order.get_state(),
-            "generators": generators.state(),
+            "generators": everywhere,
             "progress": progress,
         }
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
@@ -80,7 +88,26 @@ class Checkpoint:
                 temporary.unlink()
 
     def load(self, state: TrainingState, device: torch.device) -> dict[str, Any] | None:
-        """Puts everything back and returns the progress; None when there is nothing usable: training then starts at the beginning."""
+        """Puts everything back and returns the progress; None when there is nothing usable: training then starts at the beginning.
+
+        Every process has to call it. A process that another number of them saved nothing for keeps the generators that it has.
+        """
+        saved = self._read(device)
+        seen = parallel.gathered(None if saved is None else saved["progress"])
+        if saved is None or any(progress != saved["progress"] for progress in seen):
+            if any(progress is not None for progress in seen):
+                self.problem = f"Not every process of the job sees the same checkpoint {self.path}: it was not used. Share its folder."
+            return None
+        state.modules.load_state_dict(saved["modules"])
+        for name, thing in state.stateful.items():
+            thing.load_state_dict(saved["stateful"][name])
+        state.order.set_state(saved["order"].cpu())
+        if parallel.rank() < len(saved["generators"]):
+            generators.set_state(saved["generators"][parallel.rank()])
+        return saved["progress"]
+
+    def _read(self, device: torch.device) -> dict[str, Any] | None:
+        """What the file holds, if it is of this training; None otherwise."""
         try:
             with open_regular(self.path) as stored:
                 saved = torch.load(stored, map_location=device, weights_only=True)
@@ -91,12 +118,7 @@ class Checkpoint:
             return None
         if not isinstance(saved, dict) or saved.get("identity") != self.identity:
             return None
-        state.modules.load_state_dict(saved["modules"])
-        for name, thing in state.stateful.items():
-            thing.load_state_dict(saved["stateful"][name])
-        state.order.set_state(saved["order"].cpu())
-        generators.set_state(saved["generators"])
-        return saved["progress"]
+        return saved
 
 
 def discard(folder: Path, key: str) -> None:

@@ -92,7 +92,7 @@ def train(
         yield line
         if run_state.ends_after(line, lambda: model.snapshot(finetune)):
             break
-        if checkpoint is not None and parallel.rank() == 0:
+        if checkpoint is not None:
             checkpoint.save_if_due(state, {"next_epoch": epoch + 1})
     if finetune and kept.steps <= warmup:
         raise TrainingError(f"The encoder was never fine-tuned: {kept.steps} steps, all inside the warm-up of {warmup}.")
