@@ -35,8 +35,15 @@ Step = Callable[[int, int], None]
 
 
 def status(data: Sequence[str], cache: Path | None) -> list[dict[str, Any]]:
-    """One row a known dataset: there or not, which release, how much of it is cached."""
+    """One row a known dataset: there or not, which release, how much of it is cached.
+
+    Raises:
+        UsageError: a folder that was named is none, so that a slip of the pen is not taken for data that are absent.
+    """
     roots = resolve.data_roots(data)
+    for name, folder in roots.items():
+        if not folder.is_dir():
+            raise UsageError(f"There is no folder {folder}: look at --data{'' if name is None else f' {name}=PATH'}.")
     cached = list_caches(resolve.cache_folder(cache) / "images")
     rows = []
     for card in registry.datasets().values():

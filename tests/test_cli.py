@@ -264,6 +264,12 @@ def test_a_paper_goes_through_the_pager_of_a_terminal_and_straight_into_a_file(l
     assert os.environ["LESS"] == "FRSX"
 
 
+def test_a_paper_beside_a_folder_without_results_says_so(lobe, tmp_path: Path):
+    code, text, err = lobe("reproduce", "g2d", "--table", "Table 2a", "--out", tmp_path / "mistyped")
+    assert (code, "BioViL" in text) == (0, True)
+    assert "mistyped holds no results: the tables show published numbers alone." in err
+
+
 @pytest.mark.parametrize(
     "verb", [(), ("run",), ("results",), ("data",), ("list",), ("score",), ("report",), ("panel",), ("clean",), ("doctor",), ("demo",)]
 )

@@ -41,6 +41,13 @@ def test_status_tells_present_absent_and_cached(corpora: Path, prepared):
     assert rows["siim"]["state"] == "absent"
 
 
+def test_status_of_a_mistyped_folder_is_a_sentence_and_no_table_of_absent_data(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"There is no folder .*mistyped: look at --data\."):
+        data.status([str(tmp_path / "mistyped")], tmp_path)
+    with pytest.raises(UsageError, match=r"look at --data rsna=PATH\."):
+        data.status([str(tmp_path), f"rsna={tmp_path / 'mistyped'}"], tmp_path)
+
+
 def test_status_of_a_damaged_folder_is_an_error_line_and_the_rest_is_told(corpora: Path, tmp_path: Path):
     shutil.copytree(corpora / "rsna", tmp_path / "rsna")
     (tmp_path / "rsna" / "stage_2_train_labels.csv").unlink()

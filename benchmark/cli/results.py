@@ -113,6 +113,8 @@ def reproduce(
 
     found = reproduced(one_of("PAPER", paper, tuple(registry.papers())), out_folder, table, method)
     page = reproduce_pages.write(found, out_folder) if out_folder is not None else None
+    if out_folder is not None and not (out_folder / "records").is_dir():
+        err.print(f"{plain(str(out_folder))} holds no results: the tables show published numbers alone.", soft_wrap=True)
     if as_json:
         print_json({**reproduce_pages.to_dict(found), "page": None if page is None else str(page)})
         return

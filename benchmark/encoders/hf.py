@@ -97,6 +97,7 @@ def library_weights(model: str, name: str) -> LibraryWeights:
     """The model's own weights file: `@DEFAULT`, or a file's name inside the folder or repository.
 
     Raises:
+        UsageError: no such folder, or an empty one.
         UnknownName: no such file in the folder.
         EnvironmentProblem: not in the hub's cache and not to be had from the network.
     """
@@ -104,7 +105,11 @@ def library_weights(model: str, name: str) -> LibraryWeights:
     if _is_folder(model):
         found = [Path(model) / candidate for candidate in names if (Path(model) / candidate).is_file()]
         if not found:
-            raise UnknownName("weight", f"hf:{model}@{name}", sorted(p.name for p in Path(model).glob("*.*")))
+            held = sorted(p.name for p in Path(model).glob("*.*"))
+            if not held:
+                there = "the folder is empty" if Path(model).is_dir() else "there is no such folder"
+                raise UsageError(f"hf:{model}@{name}: {there}. It should hold config.json and {' or '.join(names)}.")
+            raise UnknownName("weight", f"hf:{model}@{name}", held)
         file = found[0]
     else:
         file = fetched(f"hf:{model}@{name}", lambda: _downloaded(model, names))

@@ -72,7 +72,7 @@ def rank_candidates(
         own: (N,) the candidate that is taken out for each query (its own report), or -1; None keeps all.
 
     Raises:
-        UsageError: no candidates, or a block of another shape.
+        UsageError: no candidates, none but a query's own, or a block of another shape.
         TrainingError: a similarity is not a number.
     """
     n_queries, n_candidates = len(query_key), len(candidate_key)
@@ -94,6 +94,8 @@ def rank_candidates(
             scores[taken, own[part][taken]] = -np.inf
             matches[taken, own[part][taken]] = False
             n_left[taken] -= 1
+            if not n_left.all():
+                raise UsageError("Retrieval without a query's own report needs another one, and there is one report. Use more images.")
         blocks.append(_rank_block(scores, matches, n_left, tuple(cutoffs)))
     joined = {name: {k: np.concatenate([getattr(b, name)[k] for b in blocks]) for k in cutoffs} for name in ("precision", "hit", "recall")}
     return Ranking(np.concatenate([b.rank for b in blocks]), **joined, n_matches=np.concatenate([b.n_matches for b in blocks]))

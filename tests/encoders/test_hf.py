@@ -193,6 +193,13 @@ def test_folder_without_weights_names_its_files_and_no_command(tmp_path):
     assert "lobe list" not in str(refused.value)
 
 
+def test_a_folder_that_is_empty_or_not_there_is_said_to_be_so(tmp_path):
+    with pytest.raises(UsageError, match=r"the folder is empty. It should hold config\.json and model\.safetensors"):
+        family.library_weights(str(tmp_path), "DEFAULT")
+    with pytest.raises(UsageError, match="there is no such folder"):
+        family.library_weights(str(tmp_path / "mistyped"), "DEFAULT")
+
+
 def test_repository_gives_the_first_file_it_has_and_every_shard_of_an_index(tmp_path, monkeypatch):
     from huggingface_hub.errors import EntryNotFoundError
 

@@ -34,6 +34,12 @@ def test_ranks_and_shares_agree_with_torchmetrics_on_random_cases() -> None:
                 assert found.hit[k][q] == pytest.approx(float(retrieval_hit_rate(p, t, top_k=k)))
 
 
+def test_one_report_alone_cannot_be_retrieved_without_itself() -> None:
+    assert rank(np.ones((1, 1)), [0], [0]).rank.tolist() == [1]
+    with pytest.raises(UsageError, match=r"there is one report\. Use more images"):
+        rank(np.ones((1, 1)), [0], [0], own=np.array([0]))
+
+
 def test_ties_give_the_mean_over_all_their_orders() -> None:
     for seed in range(12):
         random = np.random.default_rng(seed)
