@@ -296,9 +296,9 @@ def _decode(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id
         )
     require_strict_pillow()
     try:
-        if not syntax.is_encapsulated:
-            _require_no_more_pixels(dataset, path, sample_id)
-        elif syntax != uid.RLELossless:
+        if syntax == uid.RLELossless or not syntax.is_encapsulated:
+            _require_no_more_pixels(dataset, syntax, path, sample_id)
+        else:
             _require_whole_codestream(dataset, syntax, path, sample_id)
         pixels, _ = decoder.as_array(
             dataset,
@@ -335,15 +335,16 @@ def _require_whole_codestream(dataset: pydicom.FileDataset, syntax: uid.UID, pat
         )
 
 
-def _require_no_more_pixels(dataset: pydicom.FileDataset, path: Path, sample_id: str) -> None:
+def _require_no_more_pixels(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id: str) -> None:
     """Too few columns in the header shear the picture, too few rows crop it; pydicom takes as much as the header asks for."""
     rows, columns = _declared_size(dataset, path, sample_id)
-    row = columns * int(dataset.BitsAllocated) // 8
-    n_bytes = len(dataset.PixelData)
-    if n_bytes - rows * row >= max(row, 2):  # one byte pads an odd number
+    each = int(dataset.BitsAllocated) // 8
+    asked, pixels = rows * columns * each, dataset.PixelData
+    n_bytes = limits.run_length_bytes(get_frame(pixels, 0, number_of_frames=1)) if syntax == uid.RLELossless else len(pixels)
+    if n_bytes - asked >= max(min(rows, columns), 2) * each:  # one byte pads an odd number
         raise ImageError(
             f"{path} (id {sample_id}): it holds more pixels than the header's {rows} rows x {columns} columns "
-            f"({n_bytes:,} bytes for {rows * row:,}). Is this an edited copy?"
+            f"({n_bytes:,} bytes for {asked:,}). Is this an edited copy?"
         )
 
 

@@ -45,3 +45,18 @@ def codestream_size(frame: bytes) -> tuple[int, int] | None:
         else:
             at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
     return None
+
+
+def run_length_bytes(frame: bytes) -> int:
+    """Bytes that a frame of DICOM's run lengths decodes to (PS3.5, annex G); its planes are as long as the first. 0 where it says none."""
+    n_planes, first, second = (int.from_bytes(frame[4 * k : 4 * k + 4], "little") for k in range(3))
+    at, end, length = first, second if n_planes > 1 else len(frame), 0
+    while 64 <= at < end:
+        code = frame[at]
+        if code < 128:
+            length, at = length + code + 1, at + code + 2
+        elif code > 128:
+            length, at = length + 257 - code, at + 2
+        else:
+            at += 1
+    return n_planes * length

@@ -194,11 +194,17 @@ def test_a_codestream_of_other_rows_and_columns_than_the_header_is_an_error_in_e
         read_dicom(write(tmp_path, dataset), "case-7")
 
 
-@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian])
-@pytest.mark.parametrize("header", [{"Columns": 44}, {"Rows": 33}, {"Rows": 47}])
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian, uid.RLELossless])
+@pytest.mark.parametrize("header", [{"Columns": 44}, {"Columns": 63}, {"Rows": 33}, {"Rows": 47}])
 @pytest.mark.parametrize("bits", [8, 12])
-def test_more_uncompressed_pixels_than_the_header_says_are_an_error(tmp_path: Path, syntax: str, header: dict, bits: int) -> None:
-    path = write(tmp_path, dataset_of(gradient(48, 64, bits), bits, syntax, **header))
+def test_more_pixels_than_the_header_says_are_an_error(tmp_path: Path, syntax: str, header: dict, bits: int) -> None:
+    dataset = dataset_of(gradient(48, 64, bits), bits)
+    if syntax == uid.RLELossless:
+        dataset.compress(syntax)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    for name, value in header.items():
+        setattr(dataset, name, value)
+    path = write(tmp_path, dataset)
     with pytest.raises(ImageError, match="it holds more pixels than the header's") as error:
         read_dicom(path, "case-7")
     assert_named(error, path)
