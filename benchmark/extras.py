@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import metadata
 
 from benchmark.errors import EnvironmentProblem
 
@@ -32,6 +33,14 @@ BROUGHT_BY: Mapping[str, str] = {
 }
 # How the loader of Linux names a library that the system does not have.
 _NO_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
+
+
+def release() -> str:
+    """The version of this package, or that it runs from its folder without being installed."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "from its folder"
 
 
 def brought_by(error: BaseException) -> str | None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
+from benchmark import extras, registry
 from benchmark import planned as planned_jobs
-from benchmark import registry
 from benchmark.cards import BackboneCard, Job, LineupCard, PanelCard, PanelRow, PanelTask, Record
 from benchmark.encoders import naming
 from benchmark.errors import UsageError
@@ -147,7 +146,7 @@ def freeze(
         tasks=scales,
         left_out=left_out,
         rows=panel_rows,
-        made_by=metadata.version("lobe-bench"),
+        made_by=extras.release(),
         frozen_on=datetime.now(UTC).date().isoformat(),
     ).sealed()
 

@@ -14,14 +14,13 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from benchmark import json_files, private, shared_cards
+from benchmark import extras, json_files, private, shared_cards
 from benchmark.cards import SCHEMA_VERSION, Epoch, Record
 from benchmark.cards.base import Card
 from benchmark.faults import of_environment
@@ -255,8 +254,4 @@ def _is_whole(name: str, stamp: Any, content: Any, checksum: Any) -> bool:
 
 
 def _version() -> str:
-    try:
-        release = metadata.version("lobe-bench")
-    except metadata.PackageNotFoundError:
-        release = "from its folder"
-    return f"{FORMAT} {SCHEMA_VERSION} {release}"
+    return f"{FORMAT} {SCHEMA_VERSION} {extras.release()}"

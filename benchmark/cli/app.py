@@ -6,7 +6,6 @@ is lost (the cluster's head, the disk), and what was done before is stored.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,7 +83,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"lobe {importlib.metadata.version(extras.DISTRIBUTION)}")
+        typer.echo(f"lobe {extras.release()}")
         raise typer.Exit
 
 

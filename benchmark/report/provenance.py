@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from itertools import combinations
 from typing import Any
 
+from benchmark import extras
 from benchmark.cards import BackboneCard, Job, Record, Role
 from benchmark.readers.base import SPLITS
 from benchmark.readers.kit.audit import leak_sentence
@@ -88,7 +88,7 @@ def summary(records: Sequence[Record], *, n_backbones: int, planned: Sequence[Jo
         ("Jobs", jobs),
         ("Computing time", duration(sum(sum(r.timings_s.values()) for r in records))),
         ("Device", ", ".join(devices) or "not recorded"),
-        ("LOBE", _version()),
+        ("LOBE", extras.release()),
     ]
 
 
@@ -140,10 +140,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
-
-
-def _version() -> str:
-    try:
-        return metadata.version("lobe-bench")
-    except metadata.PackageNotFoundError:
-        return "run from its folder"

@@ -13,10 +13,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path, PurePosixPath
 
-from benchmark import kinds, own_code, private, registry
+from benchmark import extras, kinds, own_code, private, registry
 from benchmark.cards import Failure, Record
 from benchmark.cards.base import Card, canonical_json
 from benchmark.errors import StoreError, TrainingError, UsageError
@@ -109,7 +108,7 @@ def pack(
             files[card_name] = _written(Path(work), card_name, _text_of(card))
         manifest = Manifest(
             format=FORMAT,
-            lobe=_version(),
+            lobe=extras.release(),
             code=own_code.digest(),
             suite=suite,
             contact=contact,
@@ -287,10 +286,3 @@ def _write(to: Path, contents: Mapping[str, Callable[[], bytes]]) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
-
-
-def _version() -> str:
-    try:
-        return metadata.version("lobe-bench")
-    except metadata.PackageNotFoundError:
-        return "from its folder"
