@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 FOLDER, FILE = 0o700, 0o600
@@ -22,6 +23,11 @@ def is_restricted(redistribution: str) -> bool:
 def may_be_published(redistribution: str) -> bool:
     """True where single images, and predictions on them, may go where others look: to a tracking server, and onto the pages of a report."""
     return redistribution == "open"
+
+
+def without_password(text: str) -> str:
+    """The text, its addresses without name and password. A password may hold an @, and no blank, slash, question mark or hash."""
+    return re.sub(r"://[^\s/?#]*@", "://", text)
 
 
 def folder(path: Path) -> Path:

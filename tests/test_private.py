@@ -22,6 +22,11 @@ from benchmark.store import Store
 from benchmark.training.checkpoint import Checkpoint, TrainingState
 
 
+def test_addresses_are_shown_without_name_and_password():
+    text = "no answer of postgresql://me:a@b@c:5432/runs and https://me@host/x?to=a@b, of a@b and of http://host"
+    assert private.without_password(text) == "no answer of postgresql://c:5432/runs and https://host/x?to=a@b, of a@b and of http://host"
+
+
 @pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
 def umask(request) -> Iterator[int]:
     """From one that gives all rights away to one that takes even the owner's."""

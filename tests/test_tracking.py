@@ -324,8 +324,9 @@ def test_a_disk_that_takes_no_notes_costs_notes_only(record, out: Path):
     assert "Tracking lost notes" in tracker.problem
 
 
-def test_a_password_in_the_address_is_not_shown(record, out: Path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret-word@127.0.0.1:1/none")
+@pytest.mark.parametrize("address", ["postgresql://me:secret-word@127.0.0.1:1/none", "http://me:a-secret-word@b@127.0.0.1:1"])
+def test_a_password_in_the_address_is_not_shown(record, out: Path, monkeypatch, address: str):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     tracker = Tracker(out, "x", {})
     tracker.close("FINISHED")
     assert tracker.problem is not None

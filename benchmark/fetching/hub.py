@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmark.fetching.proxies import proxy_for
 from benchmark.fetching.transfer import FetchError, full_disk
+from benchmark.private import without_password
 
 HUB = "https://huggingface.co"
 
@@ -47,7 +48,7 @@ def fetched_from_hub(repository: str, name: str, revision: str, folder: Path) ->
     )
 
     server = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-    page = f"{server}/{repository}"
+    page = without_password(f"{server}/{repository}")
     try:
         about = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision or None, endpoint=server), endpoint=server)
         commit = about.commit_hash or revision
@@ -86,7 +87,7 @@ def fetched_from_hub(repository: str, name: str, revision: str, folder: Path) ->
 
 
 def _no_answer(page: str, error: Exception) -> str:
-    reason = (str(error).split("\n")[0] or type(error).__name__)[:160]
+    reason = without_password(str(error).split("\n")[0] or type(error).__name__)[:160]
     proxy = proxy_for(page)
     through = f", asked through the proxy {proxy} of HTTPS_PROXY" if proxy else ""
     return (

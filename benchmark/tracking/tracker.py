@@ -97,7 +97,7 @@ class Tracker:
         if self.problem is None and left:
             why = self._lost or f"it did not answer within {CLOSING_S:.0f} s"
             self.problem = (
-                f"Tracking is behind: {left} notes for {_without_password(self.uri)} wait in {self._spool.folder} ({why}). "
+                f"Tracking is behind: {left} notes for {private.without_password(self.uri)} wait in {self._spool.folder} ({why}). "
                 "Results are complete without them; the next run on this folder sends them."
             )
 
@@ -132,7 +132,8 @@ class Tracker:
                     try:
                         runs.write(note.kind, note.content)
                     except Rejected as error:
-                        self.problem = self.problem or f"MLflow refused a note, kept in {self._spool.folder / 'rejected'}: {error}"
+                        said = private.without_password(str(error))
+                        self.problem = self.problem or f"MLflow refused a note, kept in {self._spool.folder / 'rejected'}: {said}"
                         self._spool.reject(note.path)
                         continue
                     self._spool.done(note)
@@ -158,9 +159,4 @@ def _now_ms() -> int:
 
 
 def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-
-
-def _without_password(uri: str) -> str:
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    return f"{type(error).__name__}: {private.without_password((str(error).splitlines() or [''])[0])[:200]}"
