@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -139,7 +140,7 @@ def of_split(unit: WorkUnit, split: Split, level: Level = "pooled") -> Features:
     stored = FeatureSet.open(folder, recipe, len(part.cache))
     bank = FeatureBank(encoder, strides, options.feature_budget_bytes, lambda: autocast, folder=folder, stored=stored)
     bank.prepare(part)
-    found = [_values(bank.pyramid(part, index)[strides[0]]) for index in _batches(len(part))]
+    found = [_values(bank.pyramid(part, index), strides[0]) for index in _batches(len(part))]
     return Features(np.concatenate(found), part.ids, part.patients, _truth(part), experiment.dataset.classes)
 
 
@@ -169,15 +170,15 @@ def _computed(encoder: SealedEncoder, images: np.ndarray, stride: int) -> np.nda
         for index in _batches(len(images)):
             padded = np.concatenate([index, np.repeat(index[-1:], BATCH - len(index))])
             pyramid = encoder.pyramid(torch.from_numpy(images[padded]).to(encoder.mean.device), (stride,))
-            found.append(_values(pyramid[stride][: len(index)]))
+            found.append(_values({stride: pyramid[stride][: len(index)]}, stride))
     if not found:
         raise UsageError("There are no images: give at least one.")
     return np.concatenate(found)
 
 
-def _values(level: torch.Tensor) -> np.ndarray:
-    """(N, D) of a pooled level, else the maps."""
-    flat = level.flatten(1) if level.shape[2:] == (1, 1) else level
+def _values(pyramid: Mapping[int, torch.Tensor], stride: int) -> np.ndarray:
+    """(N, D) of the pooled level, else (N, C, h, w), also of a map of one place."""
+    flat = pyramid[stride].flatten(1) if stride == POOLED else pyramid[stride]
     return np.ascontiguousarray(flat.float().cpu().numpy())
 
 

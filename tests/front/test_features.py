@@ -38,6 +38,11 @@ def test_they_are_those_of_the_backbone_itself(mine: Path, tmp_path: Path):
         assert found.dtype == np.float32
 
 
+def test_a_map_of_one_place_is_still_a_map(mine: Path, tmp_path: Path):
+    map_, pooled = (features.of_images(mine, pictures(), level=level, frame_size=16, cache=tmp_path) for level in (16, "pooled"))
+    assert (map_.shape[2:], pooled.ndim) == ((1, 1), 2)
+
+
 def test_an_image_has_the_same_beside_any_others(mine: Path, tmp_path: Path):
     many = pictures(20)
     whole = features.of_images(mine, many, frame_size=64, cache=tmp_path)
