@@ -207,8 +207,8 @@ def _shown(text: str, folder: Path) -> str:
     plain = ESCAPE.sub("", text).replace(str(folder), HOME)
     plain = re.sub(r"\[Makefile:\d+:", "[Makefile:", plain)  # another line says nothing new
     lines = [line.rstrip() for line in plain.strip("\n").splitlines()]
-    more = len(lines) - MOST_LINES
-    return "\n".join(lines if more <= 1 else [*lines[:MOST_LINES], f"… and {more} more lines"])
+    # Not how many more: a word in the last of a hundred lines would make the page stale.
+    return "\n".join(lines if len(lines) <= MOST_LINES + 1 else [*lines[:MOST_LINES], "… and more lines"])
 
 
 def main() -> None:
