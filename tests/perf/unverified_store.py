@@ -1,7 +1,8 @@
 """An output folder of a community that no report has read yet: records, and the statistics of every test image beside them.
 
-Run as a program it fills a folder, or reports on one and says what that took: `python -m tests.perf.unverified_store FOLDER fill 20`, then
-`… FOLDER report`. Statistics come from a few made-up tests, linked to from every record: a report reads each of them all the same.
+Run as a program it fills a folder, says what the arithmetic of its resamples takes alone, or reports on it and says what that took:
+`python -m tests.perf.unverified_store FOLDER fill 20`, then `… FOLDER alone` and `… FOLDER report`. Statistics come from a few
+made-up tests, linked to from every record: a report reads each of them all the same.
 """
 
 from __future__ import annotations
@@ -125,6 +126,21 @@ def _boxes(classes: tuple[str, ...], rng: np.random.Generator, truth: np.random.
     return scored, {"images": N_IMAGES, "positives": int((n_boxes > 0).sum()), "boxes": len(image)}
 
 
+def alone(out: Path) -> dict[str, float]:
+    """Seconds of a core in which the statistics of all runs are read and resampled, by those of every tenth; nothing is checked or kept."""
+    from benchmark.metrics.statistics import pooled_metric
+    from benchmark.report import stored
+    from benchmark.statistics.bootstrap import cluster_bootstrap
+
+    records = Store(out).all()
+    some, before = records[::10], time.process_time()
+    for record in some:
+        metric = record.job.experiment.report
+        images = stored.read(record.key, metric, out)
+        cluster_bootstrap(pooled_metric(images.statistics, metric), images.clusters)
+    return {"cpu_s": (time.process_time() - before) * len(records) / len(some)}
+
+
 def report(out: Path) -> dict[str, float]:
     """Writes the site, and says its seconds, those of all its processes' cores, and their most memory together, in MiB."""
     from joblib.externals.loky import get_reusable_executor
@@ -162,4 +178,9 @@ def _watch(peaks: dict[str, float], ended: threading.Event) -> None:
 
 if __name__ == "__main__":
     folder, what = Path(sys.argv[1]), sys.argv[2]
-    print(json.dumps(report(folder) if what == "report" else fill(folder, int(sys.argv[3]))))
+    doing: dict[str, Callable[[], object]] = {
+        "fill": lambda: fill(folder, int(sys.argv[3])),
+        "alone": lambda: alone(folder),
+        "report": lambda: report(folder),
+    }
+    print(json.dumps(doing[what]()))

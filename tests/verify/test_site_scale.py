@@ -3,8 +3,9 @@ records (about a minute), and opens in two seconds.
 
 Records are made by code. Where they were verified before they lie in memory, as the index of an output folder hands them over, and their
 resamples are given, as those that a report kept. Where nothing was, they lie in a folder with the statistics of 200 test images each, and a
-process of its own computes every metric and every resample. That is done for a twentieth and a tenth of the backbones; time and memory of
-all follow from the two, and `make studies` does all of it.
+process of its own computes every metric and every resample: at most three times what reading and resampling take alone (in a quarter of an
+hour, where a core is quick). That is done for a twentieth and a tenth of the backbones; the memory of all follows from the two, and
+`make studies` does all of it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 N_BACKBONES, N_TASKS, N_EPOCHS = 200, 60, 30
 MOST_PASSES, MOST_BYTES, MOST_OPENING_S = 10, 1_000_000, 2.0
-MOST_SECONDS_UNVERIFIED, MOST_MIB = 15 * 60, 4096
+MOST_TIMES_ALONE, MOST_MIB = 3, 4096
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -127,7 +128,9 @@ def unverified(folder: Path, n_backbones: int) -> dict[str, float]:
         return done.stdout
 
     child("fill", n_backbones)
+    alone_s: float = json.loads(child("alone").splitlines()[-1])["cpu_s"]
     found: dict[str, float] = json.loads(child("report").splitlines()[-1])
+    found["times_alone"] = found["cpu_s"] / alone_s
     assert found["refused"] == 0
     assert len(list((folder / "report" / "backbones").iterdir())) == n_backbones
     assert len(list((folder / "resamples").iterdir())) == n_backbones * N_TASKS * 5
@@ -136,16 +139,17 @@ def unverified(folder: Path, n_backbones: int) -> dict[str, float]:
 
 
 def said(found: dict[str, float]) -> str:
-    return f"{found['wall_s']:.0f} s, {found['cpu_s']:.0f} s of a core, {found['peak_mib']:,.0f} MiB"
+    times = f"{found['times_alone']:.2f} times those of the arithmetic alone"
+    return f"{found['wall_s']:.0f} s, {found['cpu_s']:.0f} s of a core, {times}, {found['peak_mib']:,.0f} MiB"
 
 
-def test_one_that_nobody_verified_takes_its_minutes_and_no_more_memory_than_it_may(tmp_path, record_property):
+def test_one_that_nobody_verified_takes_few_times_its_arithmetic_and_no_more_memory_than_it_may(tmp_path, record_property):
     few, more = N_BACKBONES // 20, N_BACKBONES // 10
     first, second = unverified(tmp_path / "few", few), unverified(tmp_path / "more", more)
     whole = {name: first[name] + (second[name] - first[name]) * (N_BACKBONES - few) / (more - few) for name in ("wall_s", "peak_mib")}
     record_property("of a tenth", said(second))
     record_property("of all by extrapolation", f"{whole['wall_s']:.0f} s, {whole['peak_mib']:,.0f} MiB")
-    assert whole["wall_s"] < MOST_SECONDS_UNVERIFIED
+    assert second["times_alone"] < MOST_TIMES_ALONE
     assert whole["peak_mib"] < MOST_MIB
 
 
@@ -153,5 +157,5 @@ def test_one_that_nobody_verified_takes_its_minutes_and_no_more_memory_than_it_m
 def test_all_of_one_that_nobody_verified_takes_no_more_either(tmp_path, record_property):
     found = unverified(tmp_path / "all", N_BACKBONES)
     record_property("saw", said(found))
-    assert found["wall_s"] < MOST_SECONDS_UNVERIFIED
+    assert found["times_alone"] < MOST_TIMES_ALONE
     assert found["peak_mib"] < MOST_MIB
