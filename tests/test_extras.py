@@ -95,3 +95,13 @@ def test_doctor_calls_it_a_warning_with_the_cure():
     (found,) = doctor._guarded("Ray", check)
     assert (found.state, found.detail) == ("warning", "ray is not installed")
     assert "lobe-bench[cluster]" in found.mend
+
+
+def test_a_package_that_was_not_installed_says_where_it_runs_from(monkeypatch: pytest.MonkeyPatch):
+    assert extras.release() == importlib.metadata.version(extras.DISTRIBUTION)
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert extras.release() == "from its folder"

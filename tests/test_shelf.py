@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import contents, private, record_index
+from benchmark import contents, extras, private, record_index
 from benchmark.cards import Failure, Record
 from benchmark.errors import StoreError
 from benchmark.integrity import sealed
@@ -219,10 +219,7 @@ def test_a_full_disk_costs_the_index_and_no_record(out: Path):
 def test_a_package_that_runs_from_its_folder_has_an_index_too(out: Path, monkeypatch: pytest.MonkeyPatch):
     Shelf(out).believable()
 
-    def absent(name: str) -> str:
-        raise record_index.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(record_index.metadata, "version", absent)
+    monkeypatch.setattr(extras, "release", lambda: "from its folder")
     with opened() as seen:
         assert len(seen_by(Shelf(out))) == N_FEW
     assert len(below(out / "records", seen)) == N_FEW  # what an installed release indexed is another's

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from benchmark.errors import StoreError, UsageError
 from benchmark.integrity import file_digest, sealed
 from benchmark.shelf import Shelf, read_record
 from benchmark.submission import archive
-from benchmark.submission import pack as packing
 from benchmark.submission.pack import pack
 from benchmark.submission.validate import validate
 
@@ -103,11 +101,3 @@ def test_an_archive_that_cannot_be_written_leaves_nothing_behind(out: Path, tmp_
     with pytest.raises(StoreError, match=r"Cannot write .*sent\.zip: .*Choose another file with --to"):
         pack(out, tmp_path / "file" / "sent.zip", allow_phantom=True, backbones=["resnet18 (random)"])
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
-
-
-def test_a_lobe_that_was_not_installed_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", version)
-    assert packing._version() == "from its folder"
