@@ -213,7 +213,7 @@ def test_sigterm_ends_a_driver_as_ctrl_c_does(cluster):
     """Without the stacks that Ray's own handler prints."""
     program = (
         "import signal; from benchmark.execute.connecting import Connection; from benchmark import cli, doctor\n"
-        "def wait(): Connection('ADDRESS').open(); signal.raise_signal(signal.SIGTERM); signal.pause()\n"
+        "def wait(*_): Connection('ADDRESS').open(); signal.raise_signal(signal.SIGTERM); signal.pause()\n"
         "doctor.examine = wait; cli.main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
