@@ -43,7 +43,7 @@ def status(data: Sequence[str], cache: Path | None) -> list[dict[str, Any]]:
     roots = resolve.data_roots(data)
     for name, folder in roots.items():
         if not folder.is_dir():
-            raise UsageError(f"There is no folder {folder}: look at --data{'' if name is None else f' {name}=PATH'}.")
+            raise UsageError(f"There is no folder {folder}: look at {'--data, or $LOBE_DATA' if name is None else f'--data {name}=PATH'}.")
     cached = list_caches(resolve.cache_folder(cache) / "images")
     rows = []
     for card in registry.datasets().values():

@@ -26,8 +26,8 @@ def may_be_published(redistribution: str) -> bool:
 
 
 def without_password(text: str) -> str:
-    """The text, its addresses without name and password. A password may hold an @, and no blank, slash, question mark or hash."""
-    return re.sub(r"://[^\s/?#]*@", "://", text)
+    """The text, its addresses without name and password. A password may hold any letter but a blank: all up to the last @ goes with it."""
+    return re.sub(r"://[^\s/?#:@]*(?::\S*)?@", "://", text)
 
 
 def folder(path: Path) -> Path:

@@ -42,7 +42,7 @@ def test_status_tells_present_absent_and_cached(corpora: Path, prepared):
 
 
 def test_status_of_a_mistyped_folder_is_a_sentence_and_no_table_of_absent_data(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"There is no folder .*mistyped: look at --data\."):
+    with pytest.raises(UsageError, match=r"There is no folder .*mistyped: look at --data, or \$LOBE_DATA\."):
         data.status([str(tmp_path / "mistyped")], tmp_path)
     with pytest.raises(UsageError, match=r"look at --data rsna=PATH\."):
         data.status([str(tmp_path), f"rsna={tmp_path / 'mistyped'}"], tmp_path)

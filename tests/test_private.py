@@ -23,8 +23,9 @@ from benchmark.training.checkpoint import Checkpoint, TrainingState
 
 
 def test_addresses_are_shown_without_name_and_password():
-    text = "no answer of postgresql://me:a@b@c:5432/runs and https://me@host/x?to=a@b, of a@b and of http://host"
-    assert private.without_password(text) == "no answer of postgresql://c:5432/runs and https://host/x?to=a@b, of a@b and of http://host"
+    text = "no answer of postgresql://me:a/@b?@c:5432/runs and https://me@host/x?to=a@b, of a@b, http://host and sqlite:////a@b/x"
+    told = "no answer of postgresql://c:5432/runs and https://host/x?to=a@b, of a@b, http://host and sqlite:////a@b/x"
+    assert private.without_password(text) == told
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)

@@ -74,7 +74,7 @@ class TextEmbedding:
 
 def mean_of_parts(text: TextEmbedding) -> Tensor:
     """(M, D) means of each text's words or sentences, zero where it has none."""
-    return (text.local * text.mask[:, None]).sum(dim=2) / text.mask.sum(dim=1).clamp(min=1)[:, None]
+    return text.local.masked_fill(~text.mask[:, None], 0.0).sum(dim=2) / text.mask.sum(dim=1).clamp(min=1)[:, None]
 
 
 class VisionLanguageBackbone(Backbone):

@@ -105,7 +105,7 @@ def library_weights(model: str, name: str) -> LibraryWeights:
     if _is_folder(model):
         found = [Path(model) / candidate for candidate in names if (Path(model) / candidate).is_file()]
         if not found:
-            held = sorted(p.name for p in Path(model).glob("*.*"))
+            held = sorted(p.name for p in Path(model).glob("*"))
             if not held:
                 there = "the folder is empty" if Path(model).is_dir() else "there is no such folder"
                 raise UsageError(f"hf:{model}@{name}: {there}. It should hold config.json and {' or '.join(names)}.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
-
 from requests.utils import get_environ_proxies, select_proxy
+
+from benchmark.private import without_password
 
 
 def proxy_for(url: str) -> str:
@@ -12,5 +12,4 @@ def proxy_for(url: str) -> str:
     proxy = select_proxy(url, get_environ_proxies(url))
     if not proxy:
         return ""
-    parts = urlsplit(proxy)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return without_password(proxy if "://" in proxy else f"http://{proxy}")  # an environment may name it without a scheme

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -105,7 +104,14 @@ def of_images(
     try:
         if known is None:
             return _computed(encoder, given, stride)
-        about = {"backbone": known, "level": stride, "batch": BATCH, "shape": list(given.shape), **feature_key.of_encoder(encoder)}
+        about = {
+            "format": 2,
+            "backbone": known,
+            "level": stride,
+            "batch": BATCH,
+            "shape": list(given.shape),
+            **feature_key.of_encoder(encoder),
+        }
         file = cache / FOLDER / f"{digest_of({**about, 'images': hashlib.sha256(given.tobytes()).hexdigest()})}.npy"
         stored = _read(file)
         if stored is None:
@@ -140,7 +146,7 @@ def of_split(unit: WorkUnit, split: Split, level: Level = "pooled") -> Features:
     stored = FeatureSet.open(folder, recipe, len(part.cache))
     bank = FeatureBank(encoder, strides, options.feature_budget_bytes, lambda: autocast, folder=folder, stored=stored)
     bank.prepare(part)
-    found = [_values(bank.pyramid(part, index), strides[0]) for index in _batches(len(part))]
+    found = [_values(bank.pyramid(part, index)[strides[0]], strides[0]) for index in _batches(len(part))]
     return Features(np.concatenate(found), part.ids, part.patients, _truth(part), experiment.dataset.classes)
 
 
@@ -170,15 +176,15 @@ def _computed(encoder: SealedEncoder, images: np.ndarray, stride: int) -> np.nda
         for index in _batches(len(images)):
             padded = np.concatenate([index, np.repeat(index[-1:], BATCH - len(index))])
             pyramid = encoder.pyramid(torch.from_numpy(images[padded]).to(encoder.mean.device), (stride,))
-            found.append(_values({stride: pyramid[stride][: len(index)]}, stride))
+            found.append(_values(pyramid[stride][: len(index)], stride))
     if not found:
         raise UsageError("There are no images: give at least one.")
     return np.concatenate(found)
 
 
-def _values(pyramid: Mapping[int, torch.Tensor], stride: int) -> np.ndarray:
+def _values(level: torch.Tensor, stride: int) -> np.ndarray:
     """(N, D) of the pooled level, else (N, C, h, w), also of a map of one place."""
-    flat = pyramid[stride].flatten(1) if stride == POOLED else pyramid[stride]
+    flat = level.flatten(1) if stride == POOLED else level
     return np.ascontiguousarray(flat.float().cpu().numpy())
 
 

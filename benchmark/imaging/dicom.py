@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import io
 import logging
 import mmap
 import warnings
@@ -24,14 +23,13 @@ import PIL.features
 import PIL.Image
 import pydicom
 from pydicom import uid
-from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 
 from benchmark.errors import EnvironmentProblem, ImageError, NotRegular
 from benchmark.files import open_regular
-from benchmark.imaging import limits
+from benchmark.imaging import limits, pixels_declared
 from benchmark.imaging.person import age_decade, sex_of
 from benchmark.imaging.picture import require_strict_pillow
 from benchmark.imaging.stored_bits import BIT_POSITION, OVERLAYS, values_of
@@ -75,7 +73,6 @@ _OF_PIXELS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
 )
-_END_OF_CODESTREAM = b"\xff\xd9"
 _MOST_INFLATED = 2 * limits.MOST_PIXELS + 64 * 2**20  # bytes of pixels and header behind a deflated data set
 
 
@@ -296,10 +293,7 @@ def _decode(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id
         )
     require_strict_pillow()
     try:
-        if syntax == uid.RLELossless or not syntax.is_encapsulated:
-            _require_no_more_pixels(dataset, syntax, path, sample_id)
-        else:
-            _require_whole_codestream(dataset, syntax, path, sample_id)
+        pixels_declared.require(dataset, syntax, _declared_size(dataset, path, sample_id), plugin == "pillow", f"{path} (id {sample_id})")
         pixels, _ = decoder.as_array(
             dataset,
             decoding_plugin=plugin if syntax.is_encapsulated else "",
@@ -312,40 +306,6 @@ def _decode(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id
     if pixels.ndim != 2 or pixels.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ImageError(f"{path} (id {sample_id}): decoded to {pixels.dtype} {pixels.shape}, expected (H, W) of uint8 or uint16.")
     return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
-
-
-def _require_whole_codestream(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id: str) -> None:
-    """A codestream without its end marker decodes to a picture with an invented lower part; swapped rows and columns to a sheared one."""
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if not frame.rstrip(b"\0").endswith(_END_OF_CODESTREAM):
-        raise ImageError(f"{path} (id {sample_id}): the pixel data is cut off (no end marker). Download it again.")
-    inside = limits.codestream_size(frame)
-    if inside is not None and (fault := limits.fault_of(*inside)) and inside[0] != 0:  # JPEG may give its height after the scan
-        raise ImageError(f"{path} (id {sample_id}): of its codestream, {fault}. Is this the radiograph?")
-    if DECODERS[syntax] == "pillow":
-        with PIL.Image.open(io.BytesIO(frame), formats=("JPEG",)) as picture:
-            inside = picture.size[::-1]
-            if picture.mode != "L":
-                raise ImageError(f"{path} (id {sample_id}): the header says grey, the JPEG inside is {picture.mode}.")
-    rows, columns = _declared_size(dataset, path, sample_id)
-    if inside is not None and inside not in ((rows, columns), (0, columns)):
-        raise ImageError(
-            f"{path} (id {sample_id}): the header says {rows} rows x {columns} columns, "
-            f"the codestream inside has {inside[0]} x {inside[1]}. Is this an edited copy?"
-        )
-
-
-def _require_no_more_pixels(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id: str) -> None:
-    """Too few columns in the header shear the picture, too few rows crop it; pydicom takes as much as the header asks for."""
-    rows, columns = _declared_size(dataset, path, sample_id)
-    each = int(dataset.BitsAllocated) // 8
-    asked, pixels = rows * columns * each, dataset.PixelData
-    n_bytes = limits.run_length_bytes(get_frame(pixels, 0, number_of_frames=1)) if syntax == uid.RLELossless else len(pixels)
-    if n_bytes - asked >= max(min(rows, columns), 2) * each:  # one byte pads an odd number
-        raise ImageError(
-            f"{path} (id {sample_id}): it holds more pixels than the header's {rows} rows x {columns} columns "
-            f"({n_bytes:,} bytes for {asked:,}). Is this an edited copy?"
-        )
 
 
 def _view(dataset: pydicom.FileDataset) -> str | None:

@@ -89,19 +89,15 @@ class Mgca(Objective):
         return self.heads["report"](texts.states[-1][:, 0], group)
 
     def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
-        head, stride = ("patch", self.options.stride) if self._has_local else ("image", self.options.deepest)
+        head, stride = ("patch", self.options.stride) if self.aligns_parts_alone else ("image", self.options.deepest)
         return as_map(self.heads[head](places(maps[stride]), group), maps[stride])
 
     def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
         words, mask, _ = words_of(texts, group, aligned=self.options.aligned, slots=self.options.slots)
-        return self.heads["word" if self._has_local else "report"](words, group, mask), mask
+        return self.heads["word" if self.aligns_parts_alone else "report"](words, group, mask), mask
 
     @property
     def aligns_parts_alone(self) -> bool:
-        return self._has_local
-
-    @property
-    def _has_local(self) -> bool:
         """Whether the losses of words and patches train their heads; without a weight these stay as they were drawn."""
         return self.options.weights[1] != 0
 

@@ -90,7 +90,7 @@ class Checkpoint:
     def load(self, state: TrainingState, device: torch.device) -> dict[str, Any] | None:
         """Puts everything back and returns the progress; None when there is nothing usable: training then starts at the beginning.
 
-        Every process has to call it. A process that another number of them saved nothing for keeps the generators that it has.
+        Every process has to call it. Where fewer processes saved it, those that are more keep the generators that they have.
         """
         saved = self._read(device)
         seen = parallel.gathered(None if saved is None else saved["progress"])

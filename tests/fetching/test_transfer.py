@@ -155,6 +155,8 @@ def test_the_proxy_of_an_encrypted_address_is_named_too_and_without_its_password
         transfer(Wanted("f.bin", "https://data.invalid/f.bin"), tmp_path / "part")
     assert "secret" not in str(said.value)
     assert (proxy_for("https://data.invalid/f.bin"), proxy_for("http://data.invalid/f.bin")) == ("http://127.0.0.1:9", "")
+    monkeypatch.setenv("https_proxy", "me:secret@127.0.0.1:9")
+    assert proxy_for("https://data.invalid/f.bin") == "http://127.0.0.1:9"
     monkeypatch.setenv("no_proxy", "data.invalid")
     assert proxy_for("https://data.invalid/f.bin") == ""
 

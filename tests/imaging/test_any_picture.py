@@ -9,7 +9,7 @@ import pytest
 from benchmark.errors import ImageError
 from benchmark.imaging.any_picture import IMAGE_ENDINGS, read_image, size_of_image
 from benchmark.imaging.picture import is_turned, read_levels
-from tests.imaging.test_dicom import dataset_of, gradient
+from tests.imaging.dicom_files import dataset_of, gradient
 
 
 @pytest.mark.parametrize(

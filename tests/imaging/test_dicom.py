@@ -12,67 +12,14 @@ import PIL.ImageFile
 import pydicom
 import pytest
 from pydicom import uid
-from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
 from benchmark.errors import EnvironmentProblem, ImageError
-from benchmark.imaging import dicom, limits
+from benchmark.imaging import dicom
 from benchmark.imaging.dicom import DECODERS, decoder_versions, read_dicom, read_windowed_dicom, size_of_dicom
+from tests.imaging.dicom_files import assert_named, baseline, dataset_of, gradient, recompressed, write
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "real"
-
-
-def gradient(height: int = 48, width: int = 72, bits: int = 8) -> np.ndarray:
-    """Every pixel differs from its mirror images, so that a swap or a flip shows."""
-    values = np.arange(height * width).reshape(height, width) * 7 % (1 << bits)
-    return values.astype(np.uint8 if bits == 8 else np.uint16)
-
-
-def dataset_of(pixels: np.ndarray, bits: int = 8, syntax: str = uid.ExplicitVRLittleEndian, **header: object) -> pydicom.Dataset:
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = uid.SecondaryCaptureImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = uid.generate_uid()
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = 8 if bits == 8 else 16
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
-    dataset.PixelData = pixels.tobytes()
-    for name, value in header.items():
-        setattr(dataset, name, value)
-    return dataset
-
-
-def write(folder: Path, dataset: pydicom.Dataset) -> Path:
-    path = folder / "image.dcm"
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def baseline(pixels: np.ndarray, **header: object) -> pydicom.Dataset:
-    stream = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(stream, "JPEG", quality=95)
-    dataset = dataset_of(pixels, syntax=uid.JPEGBaseline8Bit, **header)
-    dataset.PixelData = encapsulate([stream.getvalue()])
-    dataset["PixelData"].is_undefined_length = True
-    return dataset
-
-
-def recompressed(source: Path, target: Path, syntax: int) -> Path:
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(source))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    writer.SetFileName(str(target))
-    assert writer.Write()
-    return target
 
 
 # ----------------------------------------------------------------------------------------------------------------- decoding
@@ -152,11 +99,6 @@ def test_every_plugin_of_the_table_has_a_version_in_the_cache_key() -> None:
 # ------------------------------------------------------------------------------------------------------------ damaged files
 
 
-def assert_named(error: pytest.ExceptionInfo[Exception], path: Path) -> None:
-    assert str(path) in str(error.value)
-    assert "case-7" in str(error.value)
-
-
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
 @pytest.mark.parametrize("make", [baseline, dataset_of], ids=["jpeg", "uncompressed"])
 def test_a_cut_off_file_is_an_error_naming_file_and_id(tmp_path: Path, make: object, share: float) -> None:
@@ -166,65 +108,6 @@ def test_a_cut_off_file_is_an_error_naming_file_and_id(tmp_path: Path, make: obj
     with pytest.raises(ImageError) as error:
         read_dicom(path, "case-7")
     assert_named(error, path)
-
-
-def test_a_jpeg_whose_tail_was_never_downloaded_is_an_error(tmp_path: Path) -> None:
-    dataset = baseline(gradient(200, 300))
-    whole = dataset.PixelData
-    dataset.PixelData = whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2)
-    with pytest.raises(ImageError, match="cut off") as error:
-        read_dicom(write(tmp_path, dataset), "case-7")
-    assert_named(error, tmp_path / "image.dcm")
-
-
-def test_a_jpeg_of_other_rows_and_columns_than_the_header_is_an_error(tmp_path: Path) -> None:
-    dataset = baseline(gradient(24, 40))
-    dataset.Rows, dataset.Columns = 40, 24
-    with pytest.raises(ImageError, match="40 rows x 24 columns, the codestream inside has 24 x 40"):
-        read_dicom(write(tmp_path, dataset), "case-7")
-
-
-@pytest.mark.parametrize("sides", [(72, 48), (24, 144)])
-@pytest.mark.parametrize("name", ["JPEG2000Lossless", "JPEGLosslessProcess14_1", "JPEGLSLossless"])
-def test_a_codestream_of_other_rows_and_columns_than_the_header_is_an_error_in_every_syntax(tmp_path: Path, name: str, sides) -> None:
-    source = write(tmp_path, dataset_of(gradient()))
-    dataset = pydicom.dcmread(recompressed(source, tmp_path / "compressed.dcm", getattr(gdcm.TransferSyntax, name)))
-    dataset.Rows, dataset.Columns = sides
-    with pytest.raises(ImageError, match=f"{sides[0]} rows x {sides[1]} columns, the codestream inside has 48 x 72"):
-        read_dicom(write(tmp_path, dataset), "case-7")
-
-
-@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian, uid.RLELossless])
-@pytest.mark.parametrize("header", [{"Columns": 44}, {"Columns": 63}, {"Rows": 33}, {"Rows": 47}])
-@pytest.mark.parametrize("bits", [8, 12])
-def test_more_pixels_than_the_header_says_are_an_error(tmp_path: Path, syntax: str, header: dict, bits: int) -> None:
-    dataset = dataset_of(gradient(48, 64, bits), bits)
-    if syntax == uid.RLELossless:
-        dataset.compress(syntax)
-    dataset.file_meta.TransferSyntaxUID = syntax
-    for name, value in header.items():
-        setattr(dataset, name, value)
-    path = write(tmp_path, dataset)
-    with pytest.raises(ImageError, match="it holds more pixels than the header's") as error:
-        read_dicom(path, "case-7")
-    assert_named(error, path)
-
-
-@pytest.mark.parametrize("shape", [(5, 7), (5, 1), (1, 1)])
-def test_the_byte_that_pads_an_odd_number_of_pixels_is_no_pixel(tmp_path: Path, shape: tuple[int, int]) -> None:
-    dataset = dataset_of(gradient(*shape))
-    dataset.PixelData += b"\0"
-    assert (read_dicom(write(tmp_path, dataset), "a").pixels == gradient(*shape)).all()
-
-
-def test_a_colour_jpeg_under_a_grey_header_is_an_error(tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    PIL.Image.fromarray(np.stack([gradient()] * 3, axis=-1)).save(stream, "JPEG")
-    dataset = baseline(gradient())
-    dataset.PixelData = encapsulate([stream.getvalue()])
-    dataset["PixelData"].is_undefined_length = True
-    with pytest.raises(ImageError, match="the JPEG inside is RGB"):
-        read_dicom(write(tmp_path, dataset), "case-7")
 
 
 @pytest.mark.parametrize(
@@ -545,63 +428,3 @@ def test_big_endian_pixels_come_back_in_native_order(tmp_path: Path, bits: int) 
 def test_empty_tags_count_as_absent(tmp_path: Path, names: tuple[str, ...]) -> None:
     pixels = gradient(bits=12)
     assert (windowed(tmp_path, pixels, **dict.fromkeys(names, "")) == windowed(tmp_path, pixels)).all()
-
-
-# ----------------------------------------------------------------------------------------------------- sizes that are declared
-
-
-@pytest.mark.parametrize("syntax", [uid.RLELossless, uid.ExplicitVRLittleEndian, uid.JPEG2000Lossless])
-@pytest.mark.parametrize("sides", [(60_000, 60_000), (limits.MOST_SIDE + 1, 16), (20_000, 20_000)])
-def test_a_declared_size_beyond_the_limit_is_refused_before_decoding(tmp_path: Path, monkeypatch, syntax: str, sides: tuple) -> None:
-    monkeypatch.setattr(dicom, "_decode", lambda *_: pytest.fail("decoded"))
-    dataset = dataset_of(gradient(), 8, syntax)
-    dataset.Rows, dataset.Columns = sides
-    if uid.UID(syntax).is_encapsulated:
-        dataset.PixelData = encapsulate([b"\0" * 64])
-    path = write(tmp_path, dataset)
-    with pytest.raises(ImageError, match=rf"declares {sides[0]:,} rows x {sides[1]:,} columns and is not decoded") as error:
-        read_dicom(path, "case-7")
-    assert_named(error, path)
-
-
-def _j2k(height: int, width: int) -> bytes:
-    return b"\xff\x4f\xff\x51" + bytes.fromhex("0029 0000") + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes(30)
-
-
-def _jpeg(height: int, width: int, kind: int) -> bytes:
-    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    return b"\xff\xd8\xff\xe0\x00\x04ab\xff\xff" + bytes([kind]) + b"\x00\x0b\x08" + size + b"\x01\x01\x11\x00\xff\xd9"
-
-
-@pytest.mark.parametrize(
-    ("frame", "size"),
-    [
-        (_j2k(700, 600), (700, 600)),
-        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60) + _j2k(70_000, 600), (70_000, 600)),
-        (_jpeg(480, 640, 0xC0), (480, 640)),
-        (_jpeg(480, 640, 0xC3), (480, 640)),
-        (_jpeg(480, 640, 0xF7), (480, 640)),
-        (b"\xff\xd8\xff\xd9", None),
-        (b"\xff\xd8\x00" + bytes(20), None),  # no marker where one belongs
-        (b"", None),
-    ],
-)
-def test_the_size_of_a_codestream_is_read_from_its_own_header(frame: bytes, size: tuple[int, int] | None) -> None:
-    assert limits.codestream_size(frame) == size
-
-
-@pytest.mark.parametrize(("syntax", "frame"), [(uid.JPEG2000, _j2k(60_000, 60_000)), (uid.JPEGLSLossless, _jpeg(60_000, 60_000, 0xF7))])
-def test_a_codestream_that_declares_more_than_its_header_is_refused_before_decoding(tmp_path: Path, syntax: str, frame: bytes) -> None:
-    dataset = dataset_of(gradient(), 8, syntax)
-    dataset.PixelData = encapsulate([frame + b"\xff\xd9"])
-    with pytest.raises(ImageError, match="of its codestream, it declares 60,000 rows x 60,000 columns"):
-        read_dicom(write(tmp_path, dataset), "case-7")
-
-
-def test_a_deflated_data_set_that_unpacks_to_more_than_may_be_is_not_read(tmp_path: Path, monkeypatch) -> None:
-    path = write(tmp_path, dataset_of(gradient(), 8, uid.DeflatedExplicitVRLittleEndian))
-    assert (read_dicom(path, "case-7").pixels == gradient()).all()
-    monkeypatch.setattr(dicom, "_MOST_INFLATED", 1000)
-    with pytest.raises(ImageError, match="deflated data set unpacks to more than") as error:
-        read_dicom(path, "case-7")
-    assert_named(error, path)
