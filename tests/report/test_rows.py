@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from benchmark import registry
 from benchmark.cards import Contamination, DatasetCard, Role
 from benchmark.errors import CardError
-from benchmark.report import backbone_pages, contenders, paper_sheets, provenance, tracks
+from benchmark.report import backbone_pages, contenders, paper_sheets, tracks
 from benchmark.report.backbone_facts import facts_of
 from benchmark.report.row_warnings import CONTAMINATION_UNKNOWN, CUSTOM, LIMITED, PARTIAL, PHANTOM, sentence_of
 from benchmark.report.rows import rows_of
@@ -258,11 +257,3 @@ def test_what_is_not_there_is_not_shown(monkeypatch: pytest.MonkeyPatch):
         assert getattr(tracks, name)()
         monkeypatch.setattr(registry, name, contradicting)
         assert getattr(tracks, name)() == {}
-
-
-def test_a_lobe_that_was_not_installed_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch):
-    def version(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", version)
-    assert provenance._version() == "run from its folder"
