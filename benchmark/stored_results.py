@@ -18,7 +18,9 @@ from benchmark.report.rows import Row, rows_of
 from benchmark.shelf import Refused, Shelf
 from benchmark.submission import shown as submitted
 from benchmark.submission.trust import Trust
-from benchmark.submission.verified import STATISTICS
+from benchmark.submission.verified import statistics_check
+
+_CHECK = statistics_check(resampling.leave)  # what is shown is resampled: while its statistics are at hand, and not read again
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def nothing_in(outs: Sequence[Path]) -> str:
 
 def believable(shelf: Shelf, show: Show = unseen) -> tuple[list[Record], list[Refused]]:
     """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
-    return shelf.believable(STATISTICS_FILES, STATISTICS, show)
+    return shelf.believable(STATISTICS_FILES, _CHECK, show)
 
 
 def together(shelves: Sequence[Shelf], show: Show = unseen) -> tuple[list[Record], list[Refused], dict[str, Shelf]]:
@@ -131,7 +133,7 @@ def beside(
     trust: dict[str, Trust] = {}
     below = 0
     for one in sent:
-        theirs, not_believed = one.believable()
+        theirs, not_believed = one.believable(_CHECK)
         refused += not_believed
         for record in theirs:
             level = one.trust_of(record)

@@ -11,6 +11,11 @@ import pytest
 
 from benchmark import stored_results
 from benchmark.errors import UsageError
+from benchmark.integrity import sealed
+from benchmark.kinds.kit.stored import read_statistics
+from benchmark.report import stored
+from benchmark.store import Store
+from benchmark.submission import verified
 
 LINEAR, TENTH = "rsna-linear-frozen-100", "rsna-linear-frozen-10"
 
@@ -57,8 +62,6 @@ def test_rows_are_narrowed_by_task_and_backbone_and_none_left_is_said_with_what_
 
 
 def test_folders_that_contradict_each_other_are_refused_by_name(folders: list[Path], tmp_path: Path):
-    from benchmark.store import Store
-
     shutil.copytree(folders[0], tmp_path / "other")
     store = Store(tmp_path / "other")
     (record,) = store.all()
@@ -66,6 +69,30 @@ def test_folders_that_contradict_each_other_are_refused_by_name(folders: list[Pa
     store.put(record.model_copy(update={"metrics": dict.fromkeys(record.metrics, 0.0), "predictions": (), "file_digests": {}}), {})
     with pytest.raises(UsageError, match="hold different results of one job"):
         stored_results.read([folders[0], tmp_path / "other"])
+
+
+def test_statistics_are_read_once_for_the_check_of_a_result_and_its_resamples(folders: list[Path], tmp_path: Path, monkeypatch):
+    out = shutil.copytree(folders[1], tmp_path / "fresh")
+    shutil.rmtree(out / "resamples", ignore_errors=True)
+    expected = [row.half_width for row in stored_results.read([folders[1]]).rows()]
+    read = []
+    monkeypatch.setattr(verified, "read_statistics", lambda path: read.append(path.parent.name) or read_statistics(path))
+    monkeypatch.setattr(stored, "read_statistics", None)
+    results = stored_results.read([out])
+    assert sorted(read) == [record.key for record in results.records]
+    assert [row.half_width for row in results.rows()] == expected
+    assert {path.stem for path in (out / "resamples").iterdir()} == set(read)
+
+
+def test_a_refused_result_leaves_no_resamples(folders: list[Path], tmp_path: Path):
+    out = shutil.copytree(folders[0], tmp_path / "edited")
+    shutil.rmtree(out / "resamples", ignore_errors=True)
+    (record,) = Store(out).all()
+    edited = record.model_copy(update={"metrics": {name: value / 2 + 0.01 for name, value in record.metrics.items()}})
+    (out / "records" / f"{record.key}.json").write_text(sealed(edited).model_dump_json())
+    results = stored_results.read([out])
+    assert ([one.key for one in results.refused], results.records) == ([record.key], ())
+    assert not (out / "resamples").exists()
 
 
 def test_a_folder_without_results_says_how_to_make_some(lobe, tmp_path: Path):

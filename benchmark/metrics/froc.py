@@ -11,6 +11,7 @@ Formulas:
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +21,10 @@ import numpy as np
 
 from benchmark.metrics.matching import NO_BOX
 from benchmark.metrics.overlaps import Overlaps
-from benchmark.metrics.spec import MetricSpec, PooledMetric
+from benchmark.metrics.spec import MetricSpec
 
 FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_AT_ONCE = 2**19  # false positives of all resamples that are read together: they fit into a core's cache
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class CentreHits:
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """Where false positives stand among the detections, and where first hits do."""
         return np.flatnonzero(self.false_positive), np.flatnonzero(self.new_hits)
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Where each group of detections of equal confidence ends."""
+        return np.flatnonzero(np.r_[self.confidence[1:] != self.confidence[:-1], True][: len(self.confidence)])
 
 
 def centre_hits(table: Overlaps) -> CentreHits:
@@ -130,9 +137,8 @@ def read_interpolating(hits: CentreHits, weights: np.ndarray | None = None, rate
     n_images, n_truth, repeat = _resampled(hits, weights)
     if n_truth == 0:
         return None
-    ends = np.flatnonzero(np.r_[hits.confidence[1:] != hits.confidence[:-1], True][: len(hits.confidence)])
-    found = np.r_[0, np.cumsum(hits.new_hits * repeat)[ends]] / n_truth
-    per_image = np.r_[0, np.cumsum(hits.false_positive * repeat)[ends]] / n_images
+    found = np.r_[0, np.cumsum(hits.new_hits * repeat)[hits.ends]] / n_truth
+    per_image = np.r_[0, np.cumsum(hits.false_positive * repeat)[hits.ends]] / n_images
     last_at_rate = np.r_[per_image[1:] != per_image[:-1], True]
     sensitivity = np.interp(rates, per_image[last_at_rate], found[last_at_rate])
     return Froc(tuple(rates), tuple(sensitivity.tolist()))
@@ -163,21 +169,127 @@ def _resampled(hits: CentreHits, weights: np.ndarray | None) -> tuple[int, int, 
     return int(weights.sum()), int(weights[hits.truth_image].sum()), weights[hits.image]
 
 
-def _carried_forward(hits: CentreHits) -> PooledMetric:
-    def value(weights: np.ndarray | None = None) -> float | None:
-        # LoVT scores a split without boxes by the absence of false positives; LOBE calls that undefined.
-        boxes = len(hits.truth_image) if weights is None else np.sum(np.asarray(weights)[hits.truth_image])
-        return read_carrying_forward(hits, weights).mean if boxes else None
+@dataclass(frozen=True)
+class _Drawn:
+    """Some resamples with a box, a column each.
 
-    return value
+    Attributes:
+        n_images, n_truth: (r,) int64.
+        false: (1 + false positives, r) int32, their copies before each, and in the end.
+        found: (1 + first hits, r) int64, boxes found before each, and in the end.
+    """
+
+    n_images: np.ndarray
+    n_truth: np.ndarray
+    false: np.ndarray
+    found: np.ndarray
 
 
-def _interpolated(hits: CentreHits) -> PooledMetric:
-    def value(weights: np.ndarray | None = None) -> float | None:
-        curve = read_interpolating(hits, weights)
+@dataclass(frozen=True)
+class _MeanSensitivity(ABC):
+    """A reading of the curve as a pooled metric."""
+
+    hits: CentreHits
+
+    @abstractmethod
+    def __call__(self, weights: np.ndarray | None = None) -> float | None:
+        """Of the split, or of one resample; None without boxes."""
+
+    @abstractmethod
+    def _of_drawn(self, drawn: _Drawn) -> np.ndarray:
+        """(r,) float64; NaN for a resample that has to be read alone."""
+
+    def many(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) float64 of (R, n_images) weights; NaN without boxes."""
+        hits = self.hits
+        (false, first), n_truth = hits.places, weights[:, hits.truth_image].sum(axis=1, dtype=np.int64)
+        values = np.full(len(weights), np.nan)
+        with_a_box = np.flatnonzero(n_truth)
+        at_once = max(1, _AT_ONCE // (1 + len(false)))
+        for start in range(0, len(with_a_box), at_once):
+            rows = with_a_box[start : start + at_once]
+            copies = np.ascontiguousarray(weights[rows].T)
+            values[rows] = self._of_drawn(
+                _Drawn(
+                    n_images=copies.sum(axis=0, dtype=np.int64),
+                    n_truth=n_truth[rows],
+                    false=_before_each(copies[hits.image[false]], np.int32),
+                    found=_before_each(copies[hits.image[first]] * hits.new_hits[first, None], np.int64),
+                )
+            )
+            for row in rows[np.isnan(values[rows])]:
+                values[row] = self(weights[row])
+        return values
+
+
+class CarriedForward(_MeanSensitivity):
+    """`read_carrying_forward`. LoVT scores a split without boxes by the absence of false positives; LOBE calls that undefined."""
+
+    def __call__(self, weights: np.ndarray | None = None) -> float | None:
+        boxes = len(self.hits.truth_image) if weights is None else np.sum(np.asarray(weights)[self.hits.truth_image])
+        return read_carrying_forward(self.hits, weights).mean if boxes else None
+
+    def _of_drawn(self, drawn: _Drawn) -> np.ndarray:
+        false, first = self.hits.places
+        sizes, size = np.unique(drawn.n_images, return_inverse=True)
+        needed = np.array([[_false_positives_for(rate, int(n)) for n in sizes] for rate in FROC_RATES])[:, size]
+        reached_at = _first_to_reach(drawn.false[1:], needed)
+        before = np.searchsorted(first, np.append(false, len(self.hits.image)))[reached_at]  # hits; all of them where it is never reached
+        # A rate that is never reached takes the last that was recorded; where none was, all take the end of the curve.
+        last = np.maximum((reached_at < len(false)).sum(axis=0) - 1, 0)
+        held = np.minimum(np.arange(len(FROC_RATES))[:, None], last)
+        found = np.take_along_axis(drawn.found, np.take_along_axis(before, held, axis=0), axis=0)
+        each_has_its_own = (np.diff(needed, axis=0, prepend=0) > 0).all(axis=0)
+        return np.where(each_has_its_own, (found / drawn.n_truth).mean(axis=0), np.nan)
+
+
+class Interpolated(_MeanSensitivity):
+    """`read_interpolating`."""
+
+    def __call__(self, weights: np.ndarray | None = None) -> float | None:
+        curve = read_interpolating(self.hits, weights)
         return None if curve is None else curve.mean
 
-    return value
+    def _of_drawn(self, drawn: _Drawn) -> np.ndarray:
+        (false, first), ends = self.hits.places, self.hits.ends
+        # Points of the curve are the origin and the end of each group of equal confidence. Behind the last there is one point more.
+        n_false, n_hits = (np.r_[0, np.searchsorted(places, ends, side="right")] for places in (false, first))
+        point_of = np.r_[np.searchsorted(ends, false), len(ends)] + 1
+        rates = np.array(FROC_RATES)[:, None]
+        allowed = np.floor(rates * drawn.n_images).astype(np.int64)
+        beyond = point_of[_first_to_reach(drawn.false[1:], allowed + 1)]
+        more = np.take_along_axis(drawn.false, n_false[np.minimum(beyond, len(ends))], axis=0)
+        last_of_more = point_of[_first_to_reach(drawn.false[1:], more + 1)] - 1  # the highest at that number of false positives
+        (rate, sensitivity), (next_rate, next_sensitivity) = (
+            (
+                np.take_along_axis(drawn.false, n_false[point], axis=0) / drawn.n_images,
+                np.take_along_axis(drawn.found, n_hits[point], axis=0) / drawn.n_truth,
+            )
+            for point in (beyond - 1, last_of_more)
+        )
+        rise, gap = next_sensitivity - sensitivity, next_rate - rate
+        slope = np.divide(rise, gap, out=np.zeros(gap.shape), where=beyond <= len(ends))
+        values: np.ndarray = (slope * (rates - rate) + sensitivity).mean(axis=0)
+        return values
+
+
+def _before_each(numbers: np.ndarray, dtype: type[np.integer]) -> np.ndarray:
+    """(n + 1, r) sums of the (n, r) numbers before each, and of all."""
+    sums = np.zeros((len(numbers) + 1, numbers.shape[1]), dtype)
+    np.cumsum(numbers, axis=0, out=sums[1:])
+    return sums
+
+
+def _first_to_reach(rising: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(k, r) int64: where each column of (n, r) rising numbers first is at least each of the column's (k, r) numbers; n where never."""
+    below = np.full(wanted.shape, -1)  # the last that is known to be less
+    for step in 2 ** np.arange(len(rising).bit_length())[::-1]:  # bisection, of all columns together
+        tried = below + step
+        there = tried < len(rising)
+        less = np.zeros(wanted.shape, bool)
+        less[there] = rising[tried[there], np.nonzero(there)[1]] < wanted[there]
+        below[less] = tried[less]
+    return below + 1
 
 
 METRICS = (
@@ -186,7 +298,7 @@ METRICS = (
         title="FROC (LoVT)",
         target="boxes",
         needs=("lovt_pool",),
-        compute=lambda boxes: _carried_forward(centre_hits(boxes.cut)),
+        compute=lambda boxes: CarriedForward(centre_hits(boxes.cut)),
         undefined=NO_BOX,
         selects=True,
     ),
@@ -195,7 +307,7 @@ METRICS = (
         title="FROC (full)",
         target="boxes",
         needs=("full_pool",),
-        compute=lambda boxes: _interpolated(centre_hits(boxes.full)),
+        compute=lambda boxes: Interpolated(centre_hits(boxes.full)),
         undefined=NO_BOX,
         selects=True,
     ),

@@ -1,10 +1,12 @@
-"""LoVT's average precision in many resamples at once: the same numbers as `matching.average_precisions`, several times as fast.
+"""LoVT's average precision in many resamples at once: the same numbers as `matching.average_precisions`, many times as fast.
 
 One resample is a column. Detections between two hits matter only by their number, so they are counted once per image and multiplied with
-the copies of the images.
+the copies of the images. What a hit adds is its precision times the recall levels that it is the first to reach.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
@@ -16,29 +18,38 @@ _CHUNK = 100  # resamples whose tables fit into a core's cache
 
 def mean_average_precisions(matched: Matched, weights: np.ndarray) -> np.ndarray:
     """(R,) float64 mean over thresholds of the mean over classes, of (R, n_images) copies of each image."""
-    chunks = [_of_chunk(matched, np.asarray(weights[start : start + _CHUNK], np.float64)) for start in range(0, len(weights), _CHUNK)]
-    return np.concatenate([np.zeros(0), *chunks])
-
-
-def _of_chunk(matched: Matched, weights: np.ndarray) -> np.ndarray:
     found = np.zeros((len(weights), len(matched.thresholds), matched.n_classes))
-    copies = np.ascontiguousarray(weights.T)
     for label, (image, places) in enumerate(matched.by_class):
-        hit_somewhere = np.unique(np.concatenate(places))
-        if len(hit_somewhere) == 0:
+        hits = np.unique(np.concatenate(places))  # at any threshold
+        if len(hits) == 0:
             continue
-        n_truth = np.maximum(copies[matched.truth_image[matched.truth_label == label]].sum(axis=0), 1.0)
-        seen = np.maximum(np.cumsum(_between(hit_somewhere, image, matched.n_images) @ copies, axis=0), 1.0)
-        for t, at in enumerate(places):
-            hits = np.cumsum(copies[image[at]], axis=0)
-            precision = hits / seen[np.searchsorted(hit_somewhere, at)]
-            best_from_here = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-            recall = np.ascontiguousarray((hits / n_truth).T)
-            for r, levels in enumerate(recall):
-                reached = np.searchsorted(levels, RECALL_LEVELS, side="left")
-                found[r, t, label] = best_from_here[reached[reached < len(levels)], r].sum() / len(RECALL_LEVELS)
+        between, truth_image = _between(hits, image, matched.n_images), matched.truth_image[matched.truth_label == label]
+        hits_at = [(np.searchsorted(hits, at), image[at]) for at in places]
+        for start in range(0, len(weights), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            copies = np.ascontiguousarray(weights[chunk].T, np.float64)
+            seen = np.maximum(np.cumsum(between @ copies, axis=0), 1.0)
+            found[chunk, :, label] = _of_chunk(copies, seen, hits_at, np.maximum(copies[truth_image].sum(axis=0), 1.0))
     mean_ap: np.ndarray = found.mean(axis=2).mean(axis=1)
     return mean_ap
+
+
+def _of_chunk(copies: np.ndarray, seen: np.ndarray, hits_at: Sequence[tuple[np.ndarray, np.ndarray]], n_truth: np.ndarray) -> np.ndarray:
+    """(r, T) average precisions of one class.
+
+    Args:
+        copies: (n_images, r) of each image in each resample.
+        seen: (hits, r) detections up to each hit.
+        hits_at: per threshold, which of the hits are some there, and their images.
+        n_truth: (r,) boxes.
+    """
+    found = np.zeros((copies.shape[1], len(hits_at)))
+    for t, (among, image) in enumerate(hits_at):
+        hits = np.cumsum(copies[image], axis=0)
+        best_from_here = np.maximum.accumulate((hits / seen[among])[::-1], axis=0)[::-1]
+        n_reached = np.searchsorted(RECALL_LEVELS, hits / n_truth, side="right")
+        found[:, t] = (best_from_here * np.diff(n_reached, axis=0, prepend=0)).sum(axis=0) / len(RECALL_LEVELS)
+    return found
 
 
 def _between(hits: np.ndarray, image: np.ndarray, n_images: int) -> sparse.csr_array:

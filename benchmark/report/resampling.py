@@ -19,6 +19,7 @@ import numpy as np
 from benchmark import processes
 from benchmark.cards import Record
 from benchmark.errors import LobeError
+from benchmark.kinds.kit.stored import ByImage
 from benchmark.metrics.statistics import defines, pooled_metric
 from benchmark.processes import Show, unseen
 from benchmark.report import stored
@@ -68,16 +69,21 @@ def of_record(record: Record, out: stored.Where) -> Resampled | None:
     if record.status != "ok" or made_of is None:
         return None
     metric = record.job.experiment.report
-    given = {"version": _VERSION, "statistics": made_of, "metric": metric, "n_resamples": N_RESAMPLES}
+    given = _given(metric, made_of)
     known = stored.kept(record.key, given, out)
     found = None if known is None else _of_json(known)
-    if found is None:
-        found = _computed(record.key, metric, out)
-        if found is not None:
-            values = base64.b64encode(found.values.astype(_KEPT).tobytes()).decode()
-            about = {"test": found.test, "n_clusters": found.n_clusters, "by_patient": found.by_patient}
-            stored.keep(record.key, given, {"values": values, **about}, out)
-    return found
+    return found or _kept_anew(record, stored.read(record.key, metric, out), given, out)
+
+
+def leave(record: Record, images: ByImage, out: Path) -> None:
+    """Leaves the resamples of a record beside it, of statistics that were read just now. What is wrong is said when they are asked for."""
+    metric, made_of = record.job.experiment.report, stored.stamp(record.key, out)
+    if made_of is None:
+        return
+    with suppress(LobeError, OSError):
+        given = _given(metric, made_of)
+        if stored.kept(record.key, given, out) is None:
+            _kept_anew(record, stored.tested(images, metric), given, out)
 
 
 def together(runs: Sequence[Resampled | None]) -> Resampled | None:
@@ -104,8 +110,22 @@ def _resample(given: tuple[Record, Path]) -> None:
         of_record(*given)
 
 
-def _computed(key: str, metric: str, out: Path) -> Resampled | None:
-    images = stored.read(key, metric, out)
+def _given(metric: str, made_of: list[Any]) -> dict[str, Any]:
+    """What resamples are computed from."""
+    return {"version": _VERSION, "statistics": made_of, "metric": metric, "n_resamples": N_RESAMPLES}
+
+
+def _kept_anew(record: Record, images: stored.TestedImages, given: dict[str, Any], out: Path) -> Resampled | None:
+    """Computes resamples and keeps them beside the record; None where its statistics do not define the reported metric."""
+    found = _computed(images, record.job.experiment.report)
+    if found is not None:
+        values = base64.b64encode(found.values.astype(_KEPT).tobytes()).decode()
+        about = {"test": found.test, "n_clusters": found.n_clusters, "by_patient": found.by_patient}
+        stored.keep(record.key, given, {"values": values, **about}, out)
+    return found
+
+
+def _computed(images: stored.TestedImages, metric: str) -> Resampled | None:
     if not defines(images.statistics, metric):
         return None
     values = cluster_bootstrap(pooled_metric(images.statistics, metric), images.clusters)

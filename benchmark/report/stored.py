@@ -7,7 +7,7 @@ under a stamp of the files' sizes and times.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from benchmark import json_files, private
 from benchmark.cards import digest_of
 from benchmark.files import write_atomically
 from benchmark.integrity import file_of
-from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_FILES, read_statistics
+from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_FILES, ByImage, read_statistics
 from benchmark.metrics.statistics import Statistics, reduced_to
 from benchmark.shelf import read_record
 
@@ -84,6 +84,16 @@ def read(key: str, metric: str, out: Path) -> TestedImages:
     return _read(paths[0], found.st_size, found.st_mtime_ns, metric)
 
 
+def tested(found: ByImage, metric: str) -> TestedImages:
+    """What one metric reads of statistics, which may be whole."""
+    clusters = tuple(
+        f"image {i}" if patient is None else f"patient {patient}" for i, patient in zip(found.ids, found.patients, strict=True)
+    )
+    test = digest_of([list(found.ids), clusters])
+    by_patient = any(patient is not None for patient in found.patients)
+    return TestedImages(reduced_to(found.statistics, metric), clusters, test, by_patient, found.facts)
+
+
 def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> None:
     """Keeps a result with what it was computed from, and a checksum of both."""
     private.folder(out / FOLDER)
@@ -109,13 +119,4 @@ def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
 # A suite of 18 tasks with 5 runs each holds 90 runs a backbone.
 @lru_cache(maxsize=400)
 def _read(path: Path, size: int, mtime_ns: int, metric: str) -> TestedImages:
-    found = read_statistics(path, metric)
-    clusters = _clusters(found.ids, found.patients)
-    test = digest_of([list(found.ids), clusters])
-    return TestedImages(
-        reduced_to(found.statistics, metric), clusters, test, any(patient is not None for patient in found.patients), found.facts
-    )
-
-
-def _clusters(ids: Sequence[str], patients: Sequence[str | None]) -> tuple[str, ...]:
-    return tuple(f"image {i}" if patient is None else f"patient {patient}" for i, patient in zip(ids, patients, strict=True))
+    return tested(read_statistics(path, metric), metric)

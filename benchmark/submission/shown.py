@@ -19,7 +19,7 @@ from benchmark.contents import stamp_of
 from benchmark.errors import LobeError, StoreError
 from benchmark.files import read_text
 from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_FILES
-from benchmark.shelf import Refused, Shelf
+from benchmark.shelf import Check, Refused, Shelf
 from benchmark.submission import archive, claims, history
 from benchmark.submission.archive import SUFFIX
 from benchmark.submission.history import Entry
@@ -43,9 +43,13 @@ class Submission:
     entry: Entry
     shelf: Shelf
 
-    def believable(self) -> tuple[list[Record], list[Refused]]:
-        """Its records, and those that may not be believed."""
-        records, refused = self.shelf.believable(STATISTICS_FILES, STATISTICS)
+    def believable(self, check: Check = STATISTICS) -> tuple[list[Record], list[Refused]]:
+        """Its records, and those that may not be believed.
+
+        Args:
+            check: of their statistics.
+        """
+        records, refused = self.shelf.believable(STATISTICS_FILES, check)
         cards = self._cards()
         believed = []
         for record in records:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import FrameMismatch
-from benchmark.metrics.froc import FROC_RATES, centre_hits, read_carrying_forward, read_interpolating
+from benchmark.metrics import froc
+from benchmark.metrics.froc import FROC_RATES, CarriedForward, Interpolated, centre_hits, read_carrying_forward, read_interpolating
 from benchmark.metrics.matching import full_pool, lovt_pool
 from benchmark.metrics.overlaps import overlaps
 
@@ -87,6 +88,19 @@ def test_order_of_equal_confidences_does_not_matter_for_the_full_family(random_s
         confidence=detections.confidence[order],
     )
     assert _full(detections, truth) == _full(moved, dataclasses.replace(truth, image=renamed[truth.image]))
+
+
+@given(seed=seeds, n_images=st.sampled_from([1, 6, 40]), tied=st.booleans(), at_once=st.sampled_from([1, 2**19]))
+def test_many_resamples_at_once_give_the_values_of_one_at_a_time(random_split, seed, n_images, tied, at_once):
+    table = overlaps(*random_split(seed, n_images=n_images, low=0.001, tied=tied))
+    weights = np.random.default_rng(seed).integers(0, 4, (7, n_images)).astype(np.uint8)
+    weights[0] = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(froc, "_AT_ONCE", at_once)
+        # Of so few images that a false positive reaches two rates at once, and of enough that it does not.
+        for metric in (CarriedForward(centre_hits(lovt_pool(table))), Interpolated(centre_hits(full_pool(table)))):
+            one_by_one = [metric(row) for row in weights]
+            np.testing.assert_array_equal(metric.many(weights), np.array(one_by_one, float))  # None is NaN
 
 
 def test_second_hit_on_same_box_is_not_a_false_positive(split):

@@ -127,16 +127,20 @@ def _boxes(classes: tuple[str, ...], rng: np.random.Generator, truth: np.random.
 
 
 def alone(out: Path) -> dict[str, float]:
-    """Seconds of a core in which the statistics of all runs are read and resampled, by those of every tenth; nothing is checked or kept."""
+    """Seconds of a core in which the statistics of all runs are read once, their metrics computed and their reported one resampled, by
+    those of every tenth; nothing is kept."""
     from benchmark.metrics.statistics import pooled_metric
     from benchmark.report import stored
     from benchmark.statistics.bootstrap import cluster_bootstrap
+    from benchmark.submission.verified import fault_of_metrics, statistics_of
 
     records = Store(out).all()
     some, before = records[::10], time.process_time()
     for record in some:
-        metric = record.job.experiment.report
-        images = stored.read(record.key, metric, out)
+        metric, found = record.job.experiment.report, statistics_of(record, out)
+        assert found is not None
+        assert fault_of_metrics(record, found.statistics) == ""
+        images = stored.tested(found, metric)
         cluster_bootstrap(pooled_metric(images.statistics, metric), images.clusters)
     return {"cpu_s": (time.process_time() - before) * len(records) / len(some)}
 

@@ -217,7 +217,7 @@ def test_a_kept_value_that_is_none_is_computed_again_and_a_metric_that_is_not_th
     content = json.loads(path.read_text())
     stored.keep(record.key, content["given"], {**content["found"], "values": "no base64"}, tmp_path)
     assert_same(resampled(record), first)
-    assert resampling._computed(record.key, "froc", tmp_path) is None
+    assert resampling._computed(stored.read(record.key, METRIC, tmp_path), "froc") is None
     for file in (tmp_path / "predictions" / record.key).iterdir():
         file.unlink()
     with pytest.raises(FileNotFoundError, match="statistics"):
