@@ -116,7 +116,8 @@ class Lobe:
             backbones: names as of `lobe run --backbone`, files with a function `build`, or functions at the top level of a file.
             tasks: ids of tasks (`lobe.tasks()`).
             suite: all tasks of a suite.
-            settings: of this call, in place of the object's: those of `Lobe`, and `split`, `retry_failed`, `workers_per_job`, `compiled`.
+            settings: of this call, in place of the object's: those of `Lobe`, and `split`, `splits`, `retry_failed`, `workers_per_job`,
+                `compiled`, `checkpoints`, `retries`, `cache_budget`, as of `benchmark.request.Request`.
 
         Returns:
             The results of what was asked for. What failed is in `failures()`; what could not be used is warned of and in `problems`.

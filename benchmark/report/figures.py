@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.report.numbers import significant
 from benchmark.report.rows import Row
 from benchmark.report.tables import Board, Column
 
@@ -84,7 +85,7 @@ def dots(panels: Sequence[Panel]) -> Figure:
                     "mode": "markers",
                     "name": "untrained" if hollow else "pre-trained",
                     "showlegend": False,
-                    "x": [rounded(dot.value or 0.0) for _, dot in placed],
+                    "x": significant([dot.value or 0.0 for _, dot in placed], 5),
                     "y": [y for y, _ in placed],
                     "error_x": _error([None if d.half_width is None else d.half_width / 100 for _, d in placed], style),
                     "marker": {**style, "size": 9},
@@ -100,7 +101,7 @@ def dots(panels: Sequence[Panel]) -> Figure:
                 "mode": "markers",
                 "name": "single runs",
                 "showlegend": False,
-                "x": [rounded(run) for _, run in runs],
+                "x": significant([run for _, run in runs], 5),
                 "y": [y for y, _ in runs],
                 "marker": {"color": _UNTRAINED, "symbol": "line-ns-open", "size": 7},
                 "hoverinfo": "x",
@@ -200,7 +201,7 @@ def _marks(backbone: str, placed: list[tuple[float, Row]], style: dict[str, Any]
         "mode": "markers",
         "name": escaped(backbone),
         "legendgroup": escaped(backbone),
-        "x": [rounded(100 * (row.mean or 0.0)) for _, row in placed],
+        "x": significant([100 * (row.mean or 0.0) for _, row in placed], 5),
         "y": [y for y, _ in placed],
         "error_x": _error([row.half_width for _, row in placed], style),
         "marker": {**style, "size": 10, "line": {"width": 1.5}},
@@ -218,7 +219,7 @@ def _single_runs(backbone: str, placed: list[tuple[float, Row | None]], style: d
         "mode": "markers",
         "name": escaped(backbone),
         "legendgroup": escaped(backbone),
-        "x": [rounded(100 * (run.value or 0.0)) for _, run, _ in dots],
+        "x": significant([100 * (run.value or 0.0) for _, run, _ in dots], 5),
         "y": [y for y, _, _ in dots],
         "marker": {"color": style["color"], "symbol": "line-ns-open", "size": 7, "opacity": 0.55},
         "hovertext": [
@@ -234,7 +235,7 @@ def _single_runs(backbone: str, placed: list[tuple[float, Row | None]], style: d
 def _error(half_widths: Sequence[float | None], style: dict[str, Any]) -> Figure:
     return {
         "type": "data",
-        "array": [rounded(100 * (h or 0.0)) for h in half_widths],
+        "array": significant([100 * (h or 0.0) for h in half_widths], 5),
         "color": style["color"],
         "thickness": 1.6,
         "width": 5,
@@ -266,8 +267,3 @@ def escaped(text: str) -> str:
 
 def _times(factor: float, value: float | None) -> float | None:
     return None if value is None else factor * value
-
-
-def rounded(value: float) -> float | None:
-    """Rounds to five significant digits, plenty on a screen; values that are not finite leave a gap (JSON has no NaN)."""
-    return float(f"{value:.5g}") if abs(value) < float("inf") else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.report.figures import Figure, escaped, rounded, style_of
+from benchmark.report.figures import Figure, escaped, style_of
 from benchmark.report.label_curves import LabelCurve
+from benchmark.report.numbers import significant
 
 NAMED = 24  # points that carry their names; more would hide each other
 _HEIGHT = 340
@@ -27,11 +28,11 @@ def over_cost(points: Sequence[tuple[str, bool, float, float, float | None]], un
                 "mode": "markers+text" if len(points) <= NAMED else "markers",
                 "name": "untrained" if hollow else "pre-trained",
                 "showlegend": False,
-                "x": [rounded(cost) for _, _, cost, _, _ in mine],
-                "y": [rounded(value) for _, _, _, value, _ in mine],
+                "x": significant([cost for _, _, cost, _, _ in mine], 5),
+                "y": significant([value for _, _, _, value, _ in mine], 5),
                 "text": [escaped(label) for label, *_ in mine],
                 "textposition": "top center",
-                "error_y": {"type": "data", "array": [rounded(half or 0.0) for *_, half in mine], "thickness": 1.2, "width": 4},
+                "error_y": {"type": "data", "array": significant([half or 0.0 for *_, half in mine], 5), "thickness": 1.2, "width": 4},
                 "marker": {**style_of(0, untrained=hollow), "size": 9},
                 "hovertext": [
                     f"{escaped(label)}<br>{cost:.3g} {escaped(unit)}, headline {value:+.2f}" for label, _, cost, value, _ in mine
@@ -55,11 +56,11 @@ def over_labels(curves: Sequence[LabelCurve]) -> Figure:
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": escaped(f"{curve.name}, {curve.points[0].metric_title}"),
-                "x": [rounded(100 * row.fraction) for row in curve.points],
-                "y": [rounded(mean) for mean in means],
+                "x": significant([100 * row.fraction for row in curve.points], 5),
+                "y": significant(means, 5),
                 "error_y": {
                     "type": "data",
-                    "array": [rounded(100 * (row.half_width or 0.0)) for row in curve.points],
+                    "array": significant([100 * (row.half_width or 0.0) for row in curve.points], 5),
                     "color": style["color"],
                     "thickness": 1.2,
                     "width": 4,

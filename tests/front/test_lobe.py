@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmark import Lobe
 from benchmark.errors import UnknownName, UsageError
 from tests.front.conftest import LINEAR, NEIGHBOURS
 
@@ -69,6 +72,15 @@ def test_a_dataset_that_is_not_there_is_warned_of_and_the_rest_goes_on(front):
 def test_a_mistake_is_a_sentence(front, call, said: str):
     with pytest.raises(UsageError, match=said):
         call(*front)
+
+
+def test_the_text_of_a_call_names_every_setting_that_is_its_own(front):
+    it, files = front
+    with pytest.raises(UsageError, match="There is no setting nothing") as caught:
+        it.evaluate(files, LINEAR, nothing=1)
+    settings = set(str(caught.value).split("There are: ")[1].rstrip(".").split(", "))
+    own = settings - set(inspect.signature(Lobe).parameters)
+    assert own == settings & set(re.findall(r"`(\w+)`", inspect.getdoc(Lobe.evaluate) or ""))
 
 
 def test_an_unknown_task_suggests_others(front):
