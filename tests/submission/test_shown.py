@@ -32,7 +32,7 @@ def records() -> list[Record]:
 def sent(records: list[Record], level: Trust) -> SimpleNamespace:
     """A submission that stands at a level, without its archive."""
     accepted = entry("accepted", "1" * 64, "sent in", trust=level, levels={TASK.id: level})
-    return SimpleNamespace(believable=lambda: (records, []), trust_of=Submission(accepted, SHELF).trust_of, shelf=SHELF)
+    return SimpleNamespace(believable=lambda check: (records, []), trust_of=Submission(accepted, SHELF).trust_of, shelf=SHELF)
 
 
 @pytest.mark.parametrize("least", [Trust.REPORTED, Trust.RECOMPUTED, Trust.RESCORED])
