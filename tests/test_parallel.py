@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from benchmark import parallel, registry
+from benchmark import generators, parallel, registry
 from benchmark.cards import POOLED
 from benchmark.errors import TrainingError
 from benchmark.generators import seed_all
@@ -280,7 +280,7 @@ def drawing_on(rank: int, size: int, port: int, file: str, arguments: tuple) -> 
     with joined(rank, size, port):
         seed_all(7 + rank)
         state = TrainingState(nn.Linear(2, 2), {}, torch.Generator().manual_seed(1))
-        Checkpoint(folder, "job", 0.1, every_s=0.0).save_if_due(state, {"next_epoch": 3})
+        Checkpoint(folder, "job", 0.1, every_s=0.0).save_if_due(state, {"next_epoch": 3}, parallel.gathered(generators.state()))
         distributed.barrier()
         wanted = torch.rand(3)
         again = Checkpoint(folder / "nothing" if lost and rank else folder, "job", 0.1)

@@ -137,7 +137,7 @@ def test_results_on_open_data_follow_the_umask_and_their_caches_do_not(small, ti
 def test_a_checkpoint_is_private(tmp_path: Path):
     network = torch.nn.Linear(2, 2)
     checkpoint = Checkpoint(tmp_path / "new" / "checkpoints", "k", 0.1, every_s=0.0)
-    checkpoint.save_if_due(TrainingState(network, {}, torch.Generator()), {"epoch": 1})
+    checkpoint.save_if_due(TrainingState(network, {}, torch.Generator()), {"epoch": 1}, ())
     assert checkpoint.path.is_file()
     assert open_to_others(tmp_path / "new") == []
 

@@ -206,8 +206,8 @@ def train(
         if not is_shared:
             parallel.share_running_statistics(trained)  # each step: only the first process knows when it saves a checkpoint
         yield Step(step, (step + 1) * budget.batch, (step + 1 - first) * budget.batch, losses, rate, time.monotonic() - began)
-        if checkpoint is not None and parallel.rank() == 0:
-            checkpoint.save_if_due(state, {"step": step + 1})
+        if checkpoint is not None:
+            checkpoint.save_if_due(state, {"step": step + 1}, drawn=())
 
 
 def draws(seed: int, step: int) -> int:

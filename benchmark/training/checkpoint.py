@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,15 +56,15 @@ class Checkpoint:
         self.problem: str | None = None
         self._last = time.monotonic()
 
-    def save_if_due(self, state: TrainingState, progress: dict[str, Any]) -> None:
-        """Saves after an epoch when the interval is over; every process has to call it.
+    def save_if_due(self, state: TrainingState, progress: dict[str, Any], drawn: Sequence[dict[str, Any]]) -> None:
+        """Saves when the interval is over, as the leader's clock has it; other processes save nothing.
 
         A disk that is full or gone is remembered in `problem`; training goes on.
+
+        Args:
+            drawn: `generators.state()` of each process, by rank; none where each step seeds them anew.
         """
-        everywhere = parallel.gathered(generators.state())
-        if parallel.rank() != 0:
-            return
-        if time.monotonic() - self._last < self.every_s:
+        if parallel.rank() != 0 or time.monotonic() - self._last < self.every_s:
             return
         self._last = time.monotonic()
         content = {
@@ -71,7 +72,7 @@ class Checkpoint:
             "modules": state.modules.state_dict(),
             "stateful": {name: thing.state_dict() for name, thing in state.stateful.items()},
             "order": state.order.get_state(),
-            "generators": everywhere,
+            "generators": list(drawn),
             "progress": progress,
         }
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")

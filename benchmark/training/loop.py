@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark import parallel
+from benchmark import generators, parallel
 from benchmark.cards import EncoderMode, Epoch, Experiment, Recipe
 from benchmark.errors import TrainingError
 from benchmark.training.checkpoint import Checkpoint, TrainingState, selected_from_plain, selected_to_plain
@@ -93,7 +93,7 @@ def train(
         if run_state.ends_after(line, lambda: model.snapshot(finetune)):
             break
         if checkpoint is not None:
-            checkpoint.save_if_due(state, {"next_epoch": epoch + 1})
+            checkpoint.save_if_due(state, {"next_epoch": epoch + 1}, parallel.gathered(generators.state()))
     if finetune and kept.steps <= warmup:
         raise TrainingError(f"The encoder was never fine-tuned: {kept.steps} steps, all inside the warm-up of {warmup}.")
     return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from benchmark.errors import TrainingError, UsageError
 from benchmark.objectives import convirt
 from benchmark.pretraining import loop, pairs, run, towers
 from benchmark.pretraining.views import Views
+from benchmark.training.checkpoint import Checkpoint
 from tests.pretraining.small import corpus, recipe
 from tests.test_parallel import joined, run_all
 
@@ -45,10 +47,10 @@ def parts(given, card, dtype=torch.float64):
     return trained, feed, loop.Course(len(train), card, 0)
 
 
-def trained_by(given, card) -> dict[str, torch.Tensor]:
+def trained_by(given, card, checkpoint=None) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
     trained, feed, course = parts(given, card)
-    losses = [step.loss for step in loop.train(trained, feed, course, card)]
+    losses = [step.loss for step in loop.train(trained, feed, course, card, checkpoint)]
     return {"losses": torch.tensor(losses), **{name: one.double() for name, one in trained.state_dict().items()}}
 
 
@@ -70,6 +72,25 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], within: 
 def test_two_processes_train_what_one_trains(name, steps, given, tmp_path: Path):
     card = recipe(name, batch=5, group=5, pairs=5 * steps)
     equal(trained_by(given, card), run_all(one_of, tmp_path, (given, card), 2), 1e-8)
+
+
+def gone_on_with(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:
+    """Stops in the second step, and goes on from what was saved after the first."""
+    given, card, folder = arguments
+    kept = partial(Checkpoint, folder, "key", card.optimiser.rate, every_s=0.0)
+    with joined(rank, size, port):
+        begun = loop.train(*parts(given, card), card, kept())
+        assert [next(begun).number, next(begun).number] == [0, 1]
+        found = trained_by(given, card, kept())
+    if rank == 0:
+        torch.save(found, file)
+
+
+def test_two_processes_that_were_stopped_go_on_to_what_one_trains(given, tmp_path: Path):
+    card = recipe("lovt", batch=5, group=5, pairs=15)
+    one, two = trained_by(given, card), run_all(gone_on_with, tmp_path, (given, card, tmp_path), 2)
+    assert len(two["losses"]) == 2  # of three steps
+    equal({**one, "losses": one["losses"][1:]}, two, 1e-8)
 
 
 def test_groups_inside_processes_are_the_same_groups_in_turn(given, tmp_path: Path):

@@ -2,10 +2,10 @@
 records (about a minute), and opens in two seconds.
 
 Records are made by code. Where they were verified before they lie in memory, as the index of an output folder hands them over, and their
-resamples are given, as those that a report kept. Where nothing was, they lie in a folder with the statistics of 200 test images each, and a
-process of its own computes every metric and every resample: at most three times what reading and resampling take alone (in a quarter of an
-hour, where a core is quick). That is done for a twentieth and a tenth of the backbones; the memory of all follows from the two, and
-`make studies` does all of it.
+resamples are given, as those that a report kept. Where nothing was, they lie in a folder with the statistics of 200 test images each, and
+a process of its own computes every metric and every resample: at most three times what reading, computing and resampling take alone (in a
+quarter of an hour, where a core is quick). That is done for a twentieth and a tenth of the backbones; the memory of all follows from the
+two, and `make studies` does all of it.
 """
 
 from __future__ import annotations
