@@ -64,11 +64,13 @@ verify: install  ## the long checks, of which `make test` has the miniatures: al
 studies: install  ## measured anew for their pages: is a better backbone seen, do text tasks see what pairs taught, what does each switch do, do p-values hold
 	$(BIN)/python -m pytest -m study
 
-study-pretraining: install  ## five methods and ConVIRT on generated pairs, three seeds each, on two cores; the page is lobe-study/study/index.html
+study-pretraining: install  ## five methods and ConVIRT on generated pairs, three seeds each, on two cores, onto docs/pretraining-study/study.md
 	test -d lobe-study/data/mimic-cxr || $(BIN)/lobe data sample lobe-study/data --dataset mimic-cxr --patients 500
 	test -d lobe-study/data/rsna || $(BIN)/lobe data sample lobe-study/data --dataset rsna --patients 240
 	test -d lobe-study/data/ms-cxr || $(BIN)/lobe data sample lobe-study/data --dataset ms-cxr --patients 120
 	$(BIN)/lobe study phantom --data lobe-study/data --out lobe-study --workers 2
+	mkdir -p docs/pretraining-study
+	cp lobe-study/study/study.md lobe-study/study/study.csv lobe-study/study/*.svg docs/pretraining-study/
 
 gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU
 	$(BIN)/python -m tests.perf.gpu_check --out lobe-gpu --page docs/gpu.md

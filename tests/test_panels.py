@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -101,6 +102,17 @@ def own(tmp_path: Path) -> Iterator[Path]:
     registry.forget()
 
 
+@pytest.fixture(scope="module")
+def frozen_once(records: list[Record], resampled: Callable) -> Callable[[], PanelCard]:
+    return functools.cache(lambda: freeze(records, "t1", "three", resampled=resampled))
+
+
+@pytest.fixture
+def card(own: Path, frozen_once: Callable[[], PanelCard]) -> PanelCard:
+    """The panel of all rows, for tests that look at what it holds."""
+    return frozen_once()
+
+
 def changed(record: Record, **labels: object) -> Record:
     return record.model_copy(update={"job": record.job.model_copy(update={"labels": record.job.labels.model_copy(update=labels)})})
 
@@ -125,8 +137,7 @@ def test_a_stored_panel_has_the_digits_of_the_statistics_it_rests_on(own: Path, 
     assert (card.suite, card.protocol, card.phantom, card.rows[3].digest) == ("three", "published", False, f"{3:064}")
 
 
-def test_a_task_on_which_rows_differ_by_chance_gets_no_scale_and_says_so(own: Path, records: list[Record], resampled: Callable):
-    card = freeze(records, "t1", "three", resampled=resampled)
+def test_a_task_on_which_rows_differ_by_chance_gets_no_scale_and_says_so(card: PanelCard, records: list[Record], resampled: Callable):
     assert set(card.left_out) == {NOISY}
     assert _reliability(records, NOISY, resampled) < 0.7
     assert "of the spread between rows is no chance" in card.left_out[NOISY]
@@ -150,11 +161,8 @@ def _reliability(records: list[Record], task: str, resampled: Callable) -> float
 
 
 @pytest.mark.parametrize(("field", "number"), [("median", math.nan), ("iqr", math.inf), ("reliability", -math.inf)])
-def test_a_panel_with_a_number_that_is_none_is_refused_with_any_checksum(
-    own: Path, records: list[Record], resampled: Callable, field: str, number: float
-):
+def test_a_panel_with_a_number_that_is_none_is_refused_with_any_checksum(own: Path, card: PanelCard, field: str, number: float):
     """JSON has no text for it but `null`, so that a checksum over the file fits."""
-    card = freeze(records, "t1", "three", resampled=resampled)
     edited = {task: scale.model_copy(update={field: number}) for task, scale in card.tasks.items()}
     forged = card.model_copy(update={"tasks": edited}).sealed()
     (own / "results" / "panels").mkdir(parents=True, exist_ok=True)
@@ -164,8 +172,7 @@ def test_a_panel_with_a_number_that_is_none_is_refused_with_any_checksum(
         registry.panels()
 
 
-def test_a_panel_names_the_version_of_each_task_and_one_that_does_not_is_still_whole(own: Path, records: list[Record], resampled: Callable):
-    card = freeze(records, "t1", "three", resampled=resampled)
+def test_a_panel_names_the_version_of_each_task_and_one_that_does_not_is_still_whole(card: PanelCard):
     assert {scale.task_version for scale in card.tasks.values()} == {1}
     unsaid = {task: scale.model_copy(update={"task_version": None}) for task, scale in card.tasks.items()}
     earlier = card.model_copy(update={"tasks": unsaid}).sealed()
@@ -174,8 +181,9 @@ def test_a_panel_names_the_version_of_each_task_and_one_that_does_not_is_still_w
     assert PanelCard.model_validate_json(stored).is_whole
 
 
-def test_a_frozen_panel_is_never_written_again_and_an_edited_one_is_refused(own: Path, records: list[Record], resampled: Callable):
-    card = freeze(records, "t1", "three", resampled=resampled)
+def test_a_frozen_panel_is_never_written_again_and_an_edited_one_is_refused(
+    own: Path, card: PanelCard, records: list[Record], resampled: Callable
+):
     path = panel_files.write(card, own / "results")
     with pytest.raises(UsageError, match="never changes"):
         panel_files.write(card, own / "results")
@@ -514,7 +522,6 @@ def test_files_that_cards_ask_for_are_found_in_one_folder(tmp_path: Path):
     assert set(backbones_of(card, None)) == {*card.backbones, *card.anchors.values()}
 
 
-def test_a_panel_card_says_when_it_is_not_whole(own: Path, records: list[Record], resampled: Callable):
-    card = freeze(records, "t1", "three", resampled=resampled)
+def test_a_panel_card_says_when_it_is_not_whole(card: PanelCard):
     assert card.is_whole
     assert not PanelCard.model_validate(card.model_dump() | {"phantom": True}).is_whole

@@ -81,6 +81,13 @@ def lines(series: Sequence[Series], x_title: str, y_title: str, label: str) -> s
     return "".join([*parts, "</svg>"])
 
 
+def as_file(svg: str) -> str:
+    """The same figure as a file of its own, for pages that show it as an image: it brings its size, its font and the text's two colours."""
+    root, rest = svg.split(">", 1)
+    drawn = f'{root} xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" font-family="sans-serif">'
+    return f"{drawn}<style>svg{{color:#1f2328}}@media(prefers-color-scheme:dark){{svg{{color:#d1d7e0}}}}</style>{rest}\n"
+
+
 def _ticks(low: float, high: float) -> list[float]:
     """Four to nine round numbers from below the lowest to above the highest value."""
     span = high - low or abs(high) or 1.0

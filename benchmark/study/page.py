@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,8 +35,17 @@ PHANTOM = (
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A plot of the page; beside Markdown it is a file of its own, `<name>.svg`."""
+
+    name: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
 class Block:
-    """A part of the page: sentences, figures (caption, SVG), a table.
+    """A part of the page: sentences, figures, a table.
 
     Attributes:
         words: columns that hold words; all others hold numbers.
@@ -45,7 +55,7 @@ class Block:
     sentences: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     lines: tuple[tuple[str, ...], ...] = ()
-    figures: tuple[tuple[str, str], ...] = ()
+    figures: tuple[Figure, ...] = ()
     words: frozenset[int] = field(default_factory=frozenset)
 
     def is_number(self, column: int) -> bool:
@@ -53,13 +63,15 @@ class Block:
 
 
 def write(study: Study, out: Path) -> Path:
-    """Writes `<out>/study/index.html`, `study.md` and `study.csv`; returns the HTML file."""
+    """Writes `<out>/study/index.html`, `study.md` with its figures beside it, and `study.csv`; returns the HTML file."""
     scores = table(study)
     found = findings(study, scores)
     blocks = blocks_of(study, scores, found)
     is_phantom = any(record.phantom for one in study.evaluations for record in one.results)
     folder = out / STUDY
     write_page(folder / "study.md", to_markdown(study, scores, blocks, phantom=is_phantom))
+    for figure in itertools.chain.from_iterable(block.figures for block in blocks):
+        write_page(folder / f"{figure.name}.svg", line_figures.as_file(figure.svg))
     write_page(folder / "study.csv", to_csv(found, scores))
     return write_page(folder / "index.html", to_html(study, scores, blocks, phantom=is_phantom))
 
@@ -89,7 +101,7 @@ def to_html(study: Study, scores: Table, blocks: Sequence[Block], *, phantom: bo
             title=study.card.title,
             lead=_lead(study),
             notices=_notices(study, scores, phantom=phantom),
-            blocks=[replace(block, figures=tuple((title, Markup(figure)) for title, figure in block.figures)) for block in blocks],
+            blocks=[replace(block, figures=tuple(replace(one, svg=Markup(one.svg)) for one in block.figures)) for block in blocks],
             phantom=phantom,
             limited=bool(scores.caveats.limited),
         )
@@ -102,6 +114,7 @@ def to_markdown(study: Study, scores: Table, blocks: Iterable[Block], *, phantom
     for block in blocks:
         lines += [f"## {escape.markdown(block.heading)}", ""]
         lines += [text for sentence in block.sentences for text in (escape.markdown(sentence), "")]
+        lines += [text for one in block.figures for text in (f"![{escape.markdown(one.caption)}]({one.name}.svg)", "")]
         if block.lines:
             lines += [_bar(block.heads), "|" + "".join("--:|" if block.is_number(i) else ":--|" for i in range(len(block.heads)))]
             lines += [_bar(line) for line in block.lines]
@@ -183,7 +196,7 @@ def _compute(study: Study, scores: Table) -> Block | None:
         title = scores.titles[measure]
         figure = line_figures.lines(series, "compute (TFLOP)", "score (%)", f"{title} against compute; the table holds the same numbers.")
         if figure:
-            figures.append((f"{title}: score against compute.", figure))
+            figures.append(Figure(f"{measure}-compute", f"{title}: score against compute.", figure))
     heads = ("Measure", "Method", "Pairs", "TFLOP", "Score (%)", "")
     counted = "Compute is counted on the real network, forward and backward, without the optimiser."
     said = (f"{terms.of_checkpoints(study.members)} {counted}",)
@@ -204,7 +217,7 @@ def _ladder(study: Study, scores: Table) -> Block | None:
         )
         title = f"{scores.titles[measure]}: score against the share of patients."
         if figure := line_figures.lines([Series(study.card.ladder.recipe, points)], "patients (%)", "score (%)", title):
-            figures.append((title, figure))
+            figures.append(Figure(f"{measure}-ladder", title, figure))
     said = (f"{study.card.ladder.recipe} on shares of the patients, at the same number of pairs shown.",)
     heads = ("Measure", "Patients (%)", "Score (%)")
     return Block("Ladder of data sizes", said, heads, tuple(lines), tuple(figures), frozenset({0}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 
@@ -38,6 +39,14 @@ def test_names_are_text_and_series_differ_in_colour_and_symbol():
     assert len(set(colours)) == 2
     assert "<circle" in svg
     assert "<rect" in svg
+
+
+def test_a_figure_is_a_file_of_its_own_that_a_dark_page_can_show():
+    file = ElementTree.fromstring(line_figures.as_file(drawn()))
+    assert file.tag == "{http://www.w3.org/2000/svg}svg"
+    assert file.get("fill") == "currentColor"
+    assert "prefers-color-scheme:dark" in file.findtext("{http://www.w3.org/2000/svg}style")
+    assert "<b>" in "".join(file.itertext())
 
 
 def test_nothing_is_drawn_of_nothing():

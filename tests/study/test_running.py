@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,9 @@ def test_report_shows_scores_and_names_what_failed(first, folder):
     shares = json.loads(held.read_text())["each"]["2"]
     assert len(json.loads(held.read_text())["ids"]) == 64
     assert f"| {100 * sum(shares) / len(shares):.1f} |" in line
+    figures = [folder / "out" / "study" / name for name in re.findall(r"]\((\S+\.svg)\)", text)]
+    assert {figure.stem for figure in figures} == {f"{of}-{on}" for of in (TASK, IN_WORDS, "retrieval") for on in ("compute", "ladder")}
+    assert all(figure.read_text().startswith("<svg ") for figure in figures)
     assert (folder / "out" / "study" / "study.csv").read_text().count("\nclaim,lovt-mini,convirt-mini") == 3
 
 
