@@ -21,6 +21,7 @@ from unittest import mock
 import pytest
 from hypothesis import settings
 
+from tests import seeding
 from tests.describing import Describing
 
 pytest_plugins = ("tests.verification",)
@@ -52,6 +53,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return mark.args[0] if mark else 0
 
     items.sort(key=seconds, reverse=True)  # stable, and a mark is that of a whole file
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    seeding.seed(item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef, request: pytest.FixtureRequest) -> Iterator[None]:
+    """What many tests share is the same whichever of them asks for it first, and moves none of them."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with seeding.apart(f"{request.node.nodeid} {fixturedef.argname}"):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
