@@ -154,8 +154,8 @@ def dataset_faults(card: DatasetCard) -> list[str]:
 def backbone_faults(card: BackboneCard) -> list[str]:
     """Everything that is wrong with a backbone card, as far as the card alone tells."""
     found = []
-    families = _families()
-    if card.family not in families:
+    if not _is_family(card.family):
+        families = set(filter(_is_family, registry.plugins("encoders")))
         found.append(_unknown("family", "family of backbones", card.family, families))
     if not 0 < card.minimum_loaded <= 1:
         found.append(f"`minimum_loaded` is {card.minimum_loaded:g}; a share above 0 and up to 1 is expected.")
@@ -363,5 +363,5 @@ def _shipped_datasets() -> list[DatasetCard]:
     return [card for card in registry.datasets().values() if not registry.is_custom(card.name, "datasets")]
 
 
-def _families() -> set[str]:
-    return {name for name in registry.plugins("encoders") if registry.defines("encoders", name, "build")}
+def _is_family(name: str) -> bool:
+    return name in registry.plugins("encoders") and registry.defines("encoders", name, "build")

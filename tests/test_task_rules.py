@@ -176,6 +176,20 @@ def test_a_share_of_weights_that_is_none_is_refused(share: float, is_one: bool) 
     assert any("a share above 0 and up to 1" in fault for fault in task_rules.backbone_faults(card)) is not is_one
 
 
+def test_a_card_asks_about_its_own_family_alone_and_one_that_is_none_is_told_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask opens a module's file: with all of them for every card, sixty cards kept each command waiting for twelve seconds."""
+    asked: list[str] = []
+    defines = registry.defines
+    monkeypatch.setattr(registry, "defines", lambda room, name, function: asked.append(name) or defines(room, name, function))
+    card = next(card for card in registry.backbones().values() if card.family == "torchvision")
+    assert (task_rules.backbone_faults(card), asked) == ([], ["torchvision"])
+    (fault,) = task_rules.backbone_faults(card.model_copy(update={"family": "torchvison"}))
+    assert "torchvision" in fault
+    assert "naming" in asked
+    (fault,) = task_rules.backbone_faults(card.model_copy(update={"family": "naming"}))  # a module of the room, and no family
+    assert "family" in fault
+
+
 @pytest.mark.parametrize("template", ["{word}", "{", "{1}"])
 def test_a_template_that_cannot_be_filled_in_is_refused(template: str) -> None:
     card = registry.prompts()["pairs-5"]
