@@ -88,8 +88,8 @@ wheel: install  ## the distribution, into dist/
 # Without constraints.txt: what pip may choose, and nobody had installed. The tests are those of `make check`, which need no torch at all.
 lowest: install  ## the oldest versions pyproject.toml allows of what it names, in build/lowest, and the tests that need no torch
 	mkdir -p build
-	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --resolution lowest-direct --python-version 3.11 --quiet --no-header --no-annotate \
-		--output-file build/lowest.txt
+	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --extra demo --extra docs --resolution lowest-direct --python-version 3.11 \
+		--quiet --no-header --no-annotate --output-file build/lowest.txt
 	$(BIN)/uv venv --quiet --clear --python 3.11 build/lowest
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python -r build/lowest.txt
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --no-deps -e .

@@ -10,6 +10,7 @@ Formulas:
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def count_pixels(probabilities: np.ndarray, masks: np.ndarray) -> PixelCounts:
     """Counts the pixels of (n, C, H, W) float32 probabilities in [0, 1] with (n, C, H, W) bool masks."""
     n_images, n_classes = probabilities.shape[:2]
     row = np.arange(n_images * n_classes, dtype=np.int64)[:, None] * N_BINS
-    cell = row + probability_bins(probabilities).reshape(n_images * n_classes, -1)
+    cell = row + probability_bins(probabilities).reshape(len(row), math.prod(probabilities.shape[2:]))
     inside = masks.reshape(cell.shape)
     counts = [np.bincount(chosen, minlength=len(row) * N_BINS).astype(np.int32) for chosen in (cell.ravel(), cell[inside])]
     return PixelCounts(*(c.reshape(n_images, n_classes, N_BINS) for c in counts))
@@ -131,7 +132,7 @@ def from_json(stored: dict[str, Any]) -> PixelCounts:
 def to_columns(counts: PixelCounts) -> dict[str, Lists]:
     """Per image the cells (class x N_BINS + bin) that hold a pixel, and both counts in each: most bins of most images are empty."""
     n_images = len(counts.seen)
-    seen, true = (part.reshape(n_images, -1) for part in (counts.seen, counts.true))
+    seen, true = (part.reshape(n_images, math.prod(part.shape[1:])) for part in (counts.seen, counts.true))
     image, cell = np.nonzero((seen != 0) | (true != 0))
     each = np.bincount(image, minlength=n_images).astype(np.int64)
     return {name: Lists(each, narrow(values)) for name, values in zip(COLUMNS, (cell, seen[image, cell], true[image, cell]), strict=True)}

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -74,6 +74,14 @@ def test_chunks_add_up_and_classes_are_kept_apart():
     assert pixel_ap(join(parts)) == values[0]
 
 
+def test_no_images_have_no_pixels_and_no_value():
+    """A resample may leave every image out, and a part of a split may have none."""
+    counts = count_pixels(*(part[:0] for part in _logistic(0, 3, shape=(2, 2, 6, 6))))
+    assert (counts.seen.shape, pixel_ap(counts)) == ((0, 2, N_BINS), None)
+    assert all(np.array_equal(a, b) for a, b in zip(vars(from_columns(to_columns(counts), 2)).values(), vars(counts).values(), strict=True))
+
+
+@example(seed=113000192)  # leaves every image out
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_resample_from_the_bins_is_the_metric_of_the_repeated_images(seed):
     probabilities, masks = _logistic(seed, 3, shape=(5, 2, 6, 6))
