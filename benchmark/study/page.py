@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from benchmark.cards import DISCLAIMER, Contamination
 from benchmark.cards.studies import RETRIEVAL, START
-from benchmark.report import escape, line_figures, numbers
+from benchmark.report import addresses, escape, line_figures, numbers
 from benchmark.report.line_figures import Series
 from benchmark.report.pages import environment, write_page
 from benchmark.statistics.difference import cells
@@ -196,7 +196,7 @@ def _compute(study: Study, scores: Table) -> Block | None:
         title = scores.titles[measure]
         figure = line_figures.lines(series, "compute (TFLOP)", "score (%)", f"{title} against compute; the table holds the same numbers.")
         if figure:
-            figures.append(Figure(f"{measure}-compute", f"{title}: score against compute.", figure))
+            figures.append(Figure(addresses.name_of(f"{measure}-compute"), f"{title}: score against compute.", figure))
     heads = ("Measure", "Method", "Pairs", "TFLOP", "Score (%)", "")
     counted = "Compute is counted on the real network, forward and backward, without the optimiser."
     said = (f"{terms.of_checkpoints(study.members)} {counted}",)
@@ -217,7 +217,7 @@ def _ladder(study: Study, scores: Table) -> Block | None:
         )
         title = f"{scores.titles[measure]}: score against the share of patients."
         if figure := line_figures.lines([Series(study.card.ladder.recipe, points)], "patients (%)", "score (%)", title):
-            figures.append(Figure(f"{measure}-ladder", title, figure))
+            figures.append(Figure(addresses.name_of(f"{measure}-ladder"), title, figure))
     said = (f"{study.card.ladder.recipe} on shares of the patients, at the same number of pairs shown.",)
     heads = ("Measure", "Patients (%)", "Score (%)")
     return Block("Ladder of data sizes", said, heads, tuple(lines), tuple(figures), frozenset({0}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +151,17 @@ def test_both_pages_say_what_holds_what_does_not_and_what_phantoms_cannot_tell(t
     assert [line.split(" | ")[-1].split(":")[0].strip(" |") for line in claims] == ["holds", "not held"]
     assert html.count("<svg viewBox") == 4 + 1  # two measures against compute and two ladders; the brand has another
     assert "phantoms" not in page.to_markdown(asked, table, blocks, phantom=False)
+
+
+def test_a_figure_lies_beside_its_page_whatever_a_task_is_called(tmp_path):
+    table = scored()
+    scores = {(contender, "../a b"): one for (contender, measure), one in table.scores.items() if measure == TASK}
+    named = replace(table, measures=("../a b",), titles={"../a b": "T"}, scores=scores)
+    figures = [
+        figure for block in (page._compute(study(tmp_path), named), page._ladder(study(tmp_path), named)) for figure in block.figures
+    ]
+    assert figures
+    assert all(re.fullmatch(r"a-b-(compute|ladder)-[0-9a-f]{8}", figure.name) for figure in figures)
 
 
 def test_both_pages_and_the_table_say_what_the_rows_behind_a_score_say(tmp_path):
