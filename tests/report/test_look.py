@@ -16,6 +16,7 @@ PACKAGE = Path(benchmark.__file__).parent
 ROOM = PACKAGE / "report"
 # What others may call: what makes rows of records, and what writes or draws rows. None of them takes a colour, a column or an order.
 OFFERED = {
+    "addresses": {"name_of"},
     "against": {"against"},
     "escape": set(),
     "figures": set(),

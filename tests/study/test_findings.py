@@ -153,7 +153,7 @@ def test_both_pages_say_what_holds_what_does_not_and_what_phantoms_cannot_tell(t
     assert "phantoms" not in page.to_markdown(asked, table, blocks, phantom=False)
 
 
-def test_a_figure_lies_beside_its_page_whatever_a_task_is_called(tmp_path):
+def test_a_figure_lies_beside_its_page_under_any_name_of_a_task(tmp_path):
     table = scored()
     scores = {(contender, "../a b"): one for (contender, measure), one in table.scores.items() if measure == TASK}
     named = replace(table, measures=("../a b",), titles={"../a b": "T"}, scores=scores)
