@@ -70,6 +70,7 @@ study-pretraining: install  ## five methods and ConVIRT on generated pairs, thre
 	test -d lobe-study/data/ms-cxr || $(BIN)/lobe data sample lobe-study/data --dataset ms-cxr --patients 120
 	$(BIN)/lobe study phantom --data lobe-study/data --out lobe-study --workers 2
 	mkdir -p docs/pretraining-study
+	rm -f docs/pretraining-study/*
 	cp lobe-study/study/study.md lobe-study/study/study.csv lobe-study/study/*.svg docs/pretraining-study/
 
 gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU

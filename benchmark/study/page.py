@@ -63,12 +63,17 @@ class Block:
 
 
 def write(study: Study, out: Path) -> Path:
-    """Writes `<out>/study/index.html`, `study.md` with its figures beside it, and `study.csv`; returns the HTML file."""
+    """Writes `<out>/study/index.html`, `study.md` with its figures beside it, and `study.csv`; returns the HTML file.
+
+    Figures of an earlier report go: a study that lost a measure leaves none behind.
+    """
     scores = table(study)
     found = findings(study, scores)
     blocks = blocks_of(study, scores, found)
     is_phantom = any(record.phantom for one in study.evaluations for record in one.results)
     folder = out / STUDY
+    for earlier in folder.glob("*.svg"):
+        earlier.unlink()
     write_page(folder / "study.md", to_markdown(study, scores, blocks, phantom=is_phantom))
     for figure in itertools.chain.from_iterable(block.figures for block in blocks):
         write_page(folder / f"{figure.name}.svg", line_figures.as_file(figure.svg))

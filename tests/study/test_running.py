@@ -102,7 +102,10 @@ def test_the_same_call_makes_what_is_missing_and_leaves_the_rest(first, folder):
     held.write_text(json.dumps(json.loads(held.read_text()) | {"ended": False}))  # as a kill before its end leaves it
     files = [*(folder / "out" / "backbones").rglob("*.safetensors"), *(folder / "out" / "results" / "records").rglob("*.json")]
     before = {path: path.stat().st_mtime_ns for path in files if held.parent not in path.parents}
+    earlier = folder / "out" / "study" / "gone-compute.svg"  # as a study with one more measure leaves it
+    earlier.write_text("<svg/>")
     again = run(folder)
+    assert not earlier.exists()
     assert "5 pretrainings, 3 lie there" in again.output
     assert "1 of 5: convirt-mini-0 lay there; held-out images" in again.output
     assert "2 of 5: lovt-mini-0 is made" in again.output
