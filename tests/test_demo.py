@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +46,6 @@ def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, mo
         pretraining_patients=16,
         images_per_patient=(1, 1),
         pretraining_images=32,
-        pretraining_s=math.inf,
         tasks=LINEAR,
     )
     code, printed = run(tmp_path, "inline", journey)

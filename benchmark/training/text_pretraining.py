@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -58,7 +57,6 @@ def pretrain(
     weights: Path,
     size: int,
     images: int,
-    seconds: float,
     processes: int,
     progress: Callable[[int, int], None],
     seed: int = 7,
@@ -69,8 +67,7 @@ def pretrain(
         corpus: folder with images and `phantom_reports.csv`.
         weights: safetensors file to write.
         size: side of the images the encoder will be used on, in pixels.
-        images: how many to show, with repetition; reached in time, the weights depend on nothing but corpus, seed and thread count.
-        seconds: at most; where it comes first, the schedule is shortened to it.
+        images: how many to show, with repetition. The weights depend on nothing but them, corpus, seed and thread count.
         processes: CPU threads.
 
     Returns:
@@ -86,8 +83,8 @@ def pretrain(
     optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=1e-2, fused=True)
     weight = ((1 - targets.mean(0)) / targets.mean(0)).sqrt()
     order = torch.Generator().manual_seed(seed)
-    started, seen, mean, waiting = time.monotonic(), 0, math.nan, torch.empty(0, dtype=torch.long)
-    while (done := max(seen / images, (time.monotonic() - started) / seconds)) < 1:
+    seen, mean, waiting = 0, math.nan, torch.empty(0, dtype=torch.long)
+    while (done := seen / images) < 1:
         for group in optimiser.param_groups:
             group["lr"] = PEAK_RATE * _schedule(done)
         if len(waiting) < BATCH:

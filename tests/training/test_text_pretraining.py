@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +72,7 @@ def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpo
     assert load_checkpoint(network, weights, "torchvision", 1.0).counts["missing"] == 0
 
 
-def test_within_its_time_the_weights_depend_on_nothing_but_corpus_and_seed(corpora: Path, tmp_path: Path, monkeypatch):
+def test_the_weights_depend_on_nothing_but_corpus_and_seed(corpora: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(text_pretraining, "SMALL", 32)
     files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
     for file in files:
@@ -87,12 +86,6 @@ def test_twenty_batches_teach_something_of_the_words(corpora: Path, tmp_path: Pa
     assert after < 0.95 * before  # 0.74 and 0.83 where it was written; a running mean, which holds the first batches too
 
 
-def test_the_time_limit_ends_pretraining_before_all_images_were_shown(corpora: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(text_pretraining, "SMALL", 32)
-    _, found = pretrain(corpora, tmp_path / "weights.safetensors", images=10**6, seconds=0.2)
-    assert 0 < found["images"] < 10**6
-
-
 def test_the_reader_of_words_tells_where_a_feature_lies():
     reader = text_pretraining.WordReader(channels=8, n_words=3)
     corner = torch.zeros(1, 8, 8, 8)
@@ -100,11 +93,9 @@ def test_the_reader_of_words_tells_where_a_feature_lies():
     assert not torch.allclose(reader(corner), reader(corner.flip(3)))
 
 
-def pretrain(corpora: Path, weights: Path, images: int, seconds: float = math.inf):
+def pretrain(corpora: Path, weights: Path, images: int):
     steps: list[int] = []
-    found = text_pretraining.pretrain(
-        corpora / "rsna", weights, 64, images, seconds, processes=1, progress=lambda done, _: steps.append(done)
-    )
+    found = text_pretraining.pretrain(corpora / "rsna", weights, 64, images, processes=1, progress=lambda done, _: steps.append(done))
     return steps, found
 
 

@@ -215,7 +215,7 @@ class Laboratory:
         for name, images in ENCODERS.items():
             weights = folder / f"{name}.safetensors"
             if images:
-                text_pretraining.pretrain(corpus, weights, SIZE, images, math.inf, CORES, progress=lambda done, total: None)
+                text_pretraining.pretrain(corpus, weights, SIZE, images, CORES, progress=lambda done, total: None)
             source = "torchvision:resnet18" + (f"@{weights}" if images else "")
             self.encoders[name] = resolve.backbone(source, self.cache)
         self._known: dict[tuple[str, str, str], list[Record]] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -161,7 +160,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     for rung, images in (("short", SHORT), ("long", LONG)):
         if weights[rung].exists():
             continue
-        text_pretraining.pretrain(corpus, weights[rung], SIZE, images, math.inf, workers, progress=lambda done, total: None)
+        text_pretraining.pretrain(corpus, weights[rung], SIZE, images, workers, progress=lambda done, total: None)
     if not weights["oracle"].exists():
         train_on_masks(corpus, weights["oracle"], LONG)
     (root / "placeless.py").write_text(PLACELESS.format(weights=str(weights["long"])))

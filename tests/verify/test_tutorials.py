@@ -32,7 +32,6 @@ journey = demo.Journey(
     pretraining_patients=16,
     images_per_patient=(1, 1),
     pretraining_images=32,
-    pretraining_s=math.inf,
     tasks=("rsna-linear-frozen-demo", "covid-rural-linear-frozen-demo"),
 )
 raise SystemExit(demo.run_demo(Path("lobe-demo"), "inline", Console(), journey))
