@@ -160,17 +160,17 @@ def _claims(found: Sequence[Finding], scores: Table) -> Block | None:
         at_compute = (numbers.DASH, numbers.DASH) if other is None else (_difference(other), _p(other))
         lines.append((one.about, one.against, what, _score(one.first), _score(one.second), _difference(one), _p(one), *at_compute, why))
     said = (
-        "Each method beside what it was published against, on what it was published for. Differences are in points of per cent with 95 % "
+        "Each method beside what it was published against, on what it was published for. Differences are in points with 95 % "
         "intervals over pretraining seeds, run seeds and test patients; p is Holm's over all claims. A claim holds where the method is "
         "higher with p of at most 0.05. A reason is the likeliest that the study's own numbers give.",
     )
-    heads = ("Method", "Against", "Claim", "Method (%)", "Other (%)", "Equal pairs", "p", "Equal compute", "p", "Answer")
+    heads = ("Method", "Against", "Claim", "Method's score", "Other's score", "Equal pairs", "p", "Equal compute", "p", "Answer")
     return Block("What holds of the claims, and what does not", said, heads, tuple(lines), words=frozenset({0, 1, 2, 9}))
 
 
 def _starts(found: Sequence[Finding], scores: Table) -> Block | None:
     starts = [one for one in found if one.kind == "start"]
-    heads = ("Method", "Measure", "End (%)", "Start (%)", "Gain", "p", "Gain is")
+    heads = ("Method", "Measure", "End", "Start", "Gain", "p", "Gain is")
     lines = tuple((one.about, scores.titles[one.measure], _score(one.first), _score(one.second), *_told(one)) for one in starts)
     said = (
         "The start is the same encoder before its first step: untrained, each run from a network of its own, or the library's weights "
@@ -199,10 +199,10 @@ def _compute(study: Study, scores: Table) -> Block | None:
                 lines.append((scores.titles[measure], name, f"{pairs:,}", f"{tera:,.3g}", _score(score), why))
             series.append(Series(name, tuple(points)))
         title = scores.titles[measure]
-        figure = line_figures.lines(series, "compute (TFLOP)", "score (%)", f"{title} against compute; the table holds the same numbers.")
+        figure = line_figures.lines(series, "compute (TFLOP)", "score × 100", f"{title} against compute; the table holds the same numbers.")
         if figure:
             figures.append(Figure(addresses.name_of(f"{measure}-compute"), f"{title}: score against compute.", figure))
-    heads = ("Measure", "Method", "Pairs", "TFLOP", "Score (%)", "")
+    heads = ("Measure", "Method", "Pairs", "TFLOP", "Score × 100", "")
     counted = "Compute is counted on the real network, forward and backward, without the optimiser."
     said = (f"{terms.of_checkpoints(study.members)} {counted}",)
     return Block("Score against compute", said, heads, tuple(lines), tuple(figures), frozenset({0, 1, 5})) if lines else None
@@ -221,23 +221,23 @@ def _ladder(study: Study, scores: Table) -> Block | None:
             for (share, score), half in zip(steps, halves, strict=True)
         )
         title = f"{scores.titles[measure]}: score against the share of patients."
-        if figure := line_figures.lines([Series(study.card.ladder.recipe, points)], "patients (%)", "score (%)", title):
+        if figure := line_figures.lines([Series(study.card.ladder.recipe, points)], "patients (%)", "score × 100", title):
             figures.append(Figure(addresses.name_of(f"{measure}-ladder"), title, figure))
     said = (f"{study.card.ladder.recipe} on shares of the patients, at the same number of pairs shown.",)
-    heads = ("Measure", "Patients (%)", "Score (%)")
+    heads = ("Measure", "Patients (%)", "Score × 100")
     return Block("Ladder of data sizes", said, heads, tuple(lines), tuple(figures), frozenset({0}))
 
 
 def _ablations(found: Sequence[Finding], scores: Table) -> Block | None:
     mine = [one for one in found if one.kind == "ablation"]
-    heads = ("Method", "Without", "Measure", "With (%)", "Without (%)", "Difference", "p", "With is")
+    heads = ("Method", "Without", "Measure", "Score with", "Score without", "Difference", "p", "With is")
     lines = tuple((one.about, one.says, scores.titles[one.measure], _score(one.first), _score(one.second), *_told(one)) for one in mine)
     return Block("Each method without its own part", (), heads, lines, words=frozenset({0, 1, 2, 7})) if mine else None
 
 
 def _shuffled(found: Sequence[Finding], scores: Table) -> Block | None:
     mine = [one for one in found if one.kind == "shuffled"]
-    heads = ("Trained on shuffled pairs", "Measure", "End (%)", "Start (%)", "Gain", "p", "Gain is")
+    heads = ("Trained on shuffled pairs", "Measure", "End", "Start", "Gain", "p", "Gain is")
     lines = tuple((one.about, scores.titles[one.measure], _score(one.first), _score(one.second), *_told(one)) for one in mine)
     said = (
         "Every image beside another one's report: nothing of a finding can be learned from such a pair. A gain on retrieval would be a "
@@ -319,7 +319,8 @@ def _lead(study: Study) -> str:
     seeds, runs = _seeds(study), f"{judged.runs} run{'s' * (judged.runs != 1)}"
     return (
         f"{len(card.recipes)} methods on {card.budget.pairs:,} pairs each, from {seeds}, with equal pairs, encoders and augmentation; "
-        f"judged by {by} with {runs} each. The records lie in {RESULTS}/ and read like any others: lobe report --out {RESULTS}."
+        f"judged by {by} with {runs} each. Scores are times 100, and a point is a hundredth. "
+        f"The records lie in {RESULTS}/ and read like any others: lobe report --out {RESULTS}."
     )
 
 

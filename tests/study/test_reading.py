@@ -184,3 +184,12 @@ def test_the_study_on_the_page_can_be_read(tmp_path):
     (study,) = (block.split("```")[0] for block in page.split("```yaml\n")[1:] if block.startswith("name: "))
     card = read(tmp_path, study)
     assert (card.name, len(members(card)), card.budget.minutes) == ("mine", 3 * 6, 30)
+
+
+def test_the_shipped_study_judges_by_small_tasks_without_a_search() -> None:
+    """A study judges every checkpoint: by a search, or at 224 pixels, that takes longer than all its pretraining."""
+    judged = reading.read(Path("phantom")).evaluation
+    assert (judged.suite, judged.tasks) == ("study", ())
+    for task in map(registry.task, registry.suite("study").tasks):
+        assert (task.frame_size, task.protocols, task.recipe.grid) == (96, ("corrected",), ())
+        assert task.published is None
