@@ -56,10 +56,9 @@ trap 'early=yes; [[ -z $driver ]] || { early=; kill -TERM "$driver" 2> /dev/null
 lobe run "$@" --address "$address" &
 driver=$!
 [[ -z $early ]] || kill -TERM "$driver" 2> /dev/null || true # the signal came before there was a driver to tell
-code=0
-wait "$driver" || code=$?
-while kill -0 "$driver" 2> /dev/null; do # it was the wait that the signal ended
-    code=0
-    wait "$driver" || code=$?
+while kill -0 "$driver" 2> /dev/null; do # a signal ends the wait, not the driver
+    wait "$driver" || true
 done
+code=0
+wait "$driver" || code=$? # bash knows still how one that is gone has ended
 exit "$code"

@@ -121,6 +121,20 @@ def test_slurms_warning_reaches_the_driver_as_a_polite_end(slurm):
     require_ended(slurm.steps())
 
 
+def test_a_driver_that_ends_before_the_script_looks_again_keeps_its_code(slurm):
+    """What a signal does to `wait` is no code of the driver's."""
+    (slurm.folder / "slowly").write_text(
+        'kill() { builtin kill "$@" || return; [[ $1 != -TERM ]] || while builtin kill -0 "$2" 2> /dev/null; do :; done; }\n'
+    )
+    os.mkfifo(slurm.folder / "ready")
+    waits = f'trap "exit 1" TERM; echo here > {slurm.folder / "ready"}; while :; do read -rt 1 <> <(:) || :; done'
+    script = slurm.start(2, DRIVER=waits, BASH_ENV=str(slurm.folder / "slowly"))
+    assert (slurm.folder / "ready").read_text() == "here\n"
+    script.send_signal(signal.SIGINT)
+    assert finish(script)[0] == 1
+    require_ended(slurm.steps())
+
+
 def test_a_head_that_never_answers_is_said_and_ends_it(slurm):
     code, said = finish(slurm.start(2, RAY_ANSWERS_AT="1000"))
     assert (code, said) == (2, "No Ray answers on node-1:21234: see above what it said.\n")
