@@ -104,7 +104,7 @@ def test_a_base_install_lists_reports_scores_and_validates_without_torch(wheel: 
     assert "Traceback" not in said
 
 
-@pytest.mark.alone  # it pre-trains for so many seconds, not steps
+@pytest.mark.alone  # its seconds are on the page, and are those of a newcomer's machine
 def test_the_whole_demo_of_an_installed_wheel_has_three_rows_and_the_pretrained_ahead(wheel: Path, tmp_path: Path, record_property):
     lobe = installed(tmp_path / "whole", f"{wheel}[demo]")
     code, said = run(lobe, "demo", cwd=tmp_path)
@@ -117,7 +117,7 @@ def test_the_whole_demo_of_an_installed_wheel_has_three_rows_and_the_pretrained_
     in_per_cent = {task: {row: round(value * 100, 1) for row, value in found.items()} for task, found in values.items()}
     record_property("rows in per cent", in_per_cent)
     assert set(values) == set(registry.suite("demo").tasks)
-    # Thirty steps of a U-Net fall either way between seeds (about 12 points); the heads that train least do not.
+    # Forty steps of a U-Net fall either way between seeds (about 12 points); the heads that train least do not.
     pairs = demo.pairs_with_random(final, demo.TEXT_ROW)
     linear = [task for task in values if registry.task(task).head == "linear"]
     assert len(linear) == 2
