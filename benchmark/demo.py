@@ -37,7 +37,7 @@ RANDOM_ROW, TEXT_ROW, IMAGENET_ROW = "random", "pre-trained on text", "ImageNet"
 
 @dataclass(frozen=True)
 class Journey:
-    """How much of everything; the default takes three to six minutes on two cores, by the machine.
+    """How much of everything; the default takes about four minutes on two cores.
 
     Attributes:
         patients: generated patients by dataset.
@@ -67,7 +67,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     counted = "three" if photographs else "two"
     console.print(
         f"LOBE demo: generated radiographs in the public formats, {counted} backbones, four tasks, one page. "
-        "Three to six minutes on two cores."
+        "About four minutes on two cores."
     )
     if photographs is None:
         console.print(f"Without the row of ImageNet's weights: {kept_weights.how_to_get(registry.backbones()[IMAGENET])} adds it.")

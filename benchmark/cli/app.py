@@ -55,7 +55,7 @@ _ORDER = (
 FIRST = """\
 LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?
 
-First, without data and without a GPU, in three to six minutes:
+First, without data and without a GPU, in about four minutes:
   lobe demo
 
 Then with a network of your own, or with one that has a name:

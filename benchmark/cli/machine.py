@@ -22,7 +22,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for data, results and report.")] = Path("lobe-demo"),
     executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
 ) -> None:
-    """The newcomer's journey: phantom data, three backbones, four tasks, a leaderboard. Three to six minutes on two cores."""
+    """The newcomer's journey: phantom data, three backbones, four tasks, a leaderboard. About four minutes on two cores."""
     from benchmark.demo import run_demo
 
     raise typer.Exit(run_demo(folder, one_of("--executor", executor, ("ray", "inline")), err))

@@ -10,7 +10,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def pretrain(
         Last mean loss, images seen, number of words.
     """
     prepare_process(processes)
-    pictures, targets = load(corpus, size, processes)
+    pictures, targets = load(corpus, size)
     backbone, _ = build_backbone(BackboneRef(family="torchvision", model="resnet18", digest=None), None, init_seed=seed)
     encoder = SealedEncoder(backbone, registry.dataset("rsna").statistics, channels_last=True)
     encoder.set_mode("training")
@@ -108,19 +107,15 @@ def pretrain(
     return {"loss": mean, "images": float(seen), "words": float(targets.shape[1])}
 
 
-def load(corpus: Path, size: int, threads: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def load(corpus: Path, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A phantom with reports: images (2, N, size, size) uint8, as stored and equalised, and word targets (N, W) float32."""
     reader = open_reader(registry.dataset("rsna"), corpus)
     with open_regular(corpus / REPORTS_FILE) as table:
         reports = pd.read_csv(table, dtype=str, keep_default_na=False).set_index("id")["report"]
-
-    def looks(sample_id: str) -> tuple[np.ndarray, np.ndarray]:
-        stored, *_ = prepare_image(replace(reader.sample(sample_id), masks=None), reader.card.intensity, size)
-        return stored, equalise(stored)
-
+    without_masks = (replace(reader.sample(i), masks=None) for i in reader.ids)
+    stored = [prepare_image(sample, reader.card.intensity, size)[0] for sample in without_masks]
     # Four of LoVT's five datasets are equalised: an encoder for all of them has to know both looks.
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        images = np.stack(list(pool.map(looks, reader.ids)), axis=1)
+    images = np.stack([stored, [equalise(image) for image in stored]])
     targets = word_targets([reports[i] for i in reader.ids])
     return torch.from_numpy(images), torch.from_numpy(targets)
 
