@@ -114,7 +114,7 @@ def _told(sizes: Sizes, threads: int) -> dict[str, str]:
         "records": ", ".join(f"{n:,}" for n in sizes.records),
         "images of the list": ", ".join(f"{n:,}" for n in sizes.lists),
         "threads": str(threads),
-        "steps of a run": "each head's own" if sizes.steps is None else _by_head(sizes.steps),
+        "steps of a run": _by_head(sizes.steps),
         "steps of the tasks together": _by_head(sizes.steps_together),
         "made boxes an image": f"{sizes.boxes:,}",
     }

@@ -14,9 +14,10 @@ NOT_MEASURED = "not measured"
 HOW = """\
 - **Images.** On one generated RSNA corpus for each `--limit` N (1.9 N images: for 3,200 the test split has 1,216): `lobe run` with a
   randomly initialised ResNet-18, `--profile smoke --seeds 1 --executor inline`, the task rsna-linear-frozen-100 on an empty cache, then
-  rsna-yolov3-frozen-100 on the same cache. The whole command counts, from the start of its process to the end; its phases are those of
-  the record. Memory is the largest resident memory of that process. *Image* is an image of any split that the task uses.
-- **Budget.** The YOLOv3 task at the largest size once more, into another output folder, with `--cache-budget 1GB`.
+  rsna-yolov3-frozen-100 on the same cache, with the steps named above. The whole command counts, from the start of its process to the
+  end; its phases are those of the record. Memory is the largest resident memory of that process. *Image* is an image of any split that
+  the task uses.
+- **Budget.** The YOLOv3 task at the largest size once more on the present commit, into another output folder, with `--cache-budget 1GB`.
 - **One pass.** YOLOv3 and linear heads at 10 % and 100 % of labels, two seeds each, on one ResNet-18 with fixed weights, in one command
   with few steps, less the time that the same command takes again when everything is done. The other side of the ratio is measured once,
   on the present commit: the encoder alone over every image, once for all strides, and each head by the harness's own loop (steps,
@@ -28,10 +29,11 @@ HOW = """\
 - **Lists.** `lobe run --dry-run` of a task on a release with so many frontal images of MIMIC-CXR-JPG, all names of one picture.
 
 On the present commit, a report again, a run again and a plan are timed three times where the first takes 20 s or less, and the median
-counts; the larger stores are measured there alone. Every step is a process of its own. Data is generated once for both commits, outside
-the clock; caches and results are each commit's own, and sides take turns. A bench that was stopped goes on with the step that it was at.
-An exponent is the slope of log(cost) over log(size) by least squares: 1 where cost is proportional, less where part of it is fixed;
-beside it that of the last step alone, and the larger of the two is held to the target."""
+counts; YOLOv3 runs and lists between the smallest and the largest, and stores above the smallest, are measured there alone. Every step
+is a process of its own. Data is generated once for both commits, outside the clock; caches and results are each commit's own, and sides
+take turns. A bench that was stopped goes on with the step that it was at. An exponent is the slope of log(cost) over log(size) by least
+squares: 1 where cost is proportional, less where part of it is fixed; beside it that of the last step alone, and the larger of the two
+is held to the target."""
 
 
 def markdown(report: GrowthReport | None, plot: str | None = PLOT) -> str:

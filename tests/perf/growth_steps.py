@@ -99,10 +99,11 @@ class Bench:
     def steps(self) -> Iterator[Step]:
         """Everything, in order: what works on the caches and records of an earlier step comes after it, and sides take turns.
 
-        Of stores of records, only the present side has the larger ones: they are for an exponent, which the commit before is not held to.
+        The commit before has YOLOv3 runs and lists of the smallest and the largest size alone, and the smallest store: the others are for
+        an exponent, which it is not held to.
         """
         sizes, middle, largest = self.sizes, self.sizes.images[len(self.sizes.images) // 2], self.sizes.images[-1]
-        yolo_s = 10.0 if sizes.steps else 165.0  # of training
+        yolo_s = 4.0 * sizes.steps["yolov3"]  # of training
         for limit in sizes.images:
             run_s = 10 + 0.022 * limit
             yield Step(
@@ -113,21 +114,25 @@ class Bench:
             )
             for side in self.sides:
                 yield Step(side, f"linear task at {limit:,}", run_s, partial(self._task, side, "linear", LINEAR, limit))
-                yield Step(side, f"YOLOv3 task at {limit:,}", run_s + yolo_s, partial(self._task, side, "yolo", YOLO, limit))
-                if limit == largest:
-                    name = f"YOLOv3 task at {limit:,} with {BUDGET}"
-                    yield Step(side, name, run_s + yolo_s, partial(self._budget, side, limit))
-        yield Step(self.sides[-1], "one pass, and heads in memory", 60 + 0.1 * middle, partial(self._floor, self.sides[-1], middle))
+                if side in self._sides(limit, sizes.images):
+                    yield Step(side, f"YOLOv3 task at {limit:,}", run_s + yolo_s, partial(self._task, side, "yolo", YOLO, limit))
+        now = self.sides[-1]
+        yield Step(now, f"YOLOv3 task at {largest:,} with {BUDGET}", 10 + 0.022 * largest + yolo_s, partial(self._budget, now, largest))
+        yield Step(now, "one pass, and heads in memory", 60 + 0.1 * middle, partial(self._floor, now, middle))
         for side in self.sides:
             yield Step(side, "frozen tasks together", 60 + 0.1 * middle, partial(self._together, side, middle))
             yield Step(side, f"files of a run at {largest:,}", 60, partial(self._files, side, largest))
         for n in sizes.records:
-            for side in self.sides if n == sizes.records[0] else self.sides[-1:]:
+            for side in self._sides(n, sizes.records[:1]):
                 yield Step(side, f"{n:,} records", 20 + 0.2 * n, partial(self._records, side, n))
         for n in sizes.lists:
             yield Step(None, f"a list of {n:,}", 0.001 * n, partial(self._list_made, n))
-            for side in self.sides:
+            for side in self._sides(n, sizes.lists):
                 yield Step(side, f"plan of a list of {n:,}", 10 + 0.0005 * n, partial(self._list, side, n))
+
+    def _sides(self, size: int, sizes: Sequence[int]) -> Sequence[Side]:
+        """Both sides at the smallest and the largest of the sizes, else the present one."""
+        return self.sides if size in (sizes[0], sizes[-1]) else self.sides[-1:]
 
     def take(self, steps: Sequence[Step], show: Show, after: Callable[[], None]) -> None:
         """Takes the steps, and calls `after` after each. What fails one that measures is kept, and the next goes on; without data,
