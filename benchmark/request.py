@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Protocol as TypingProtocol
 
 from benchmark import adopt, registry, requested_jobs, resolve, task_code
 from benchmark.cards import EncoderMode, Job, Protocol, TaskCard
+from benchmark.encoders import naming
 from benchmark.encoders.library_weights import without_asking
 from benchmark.errors import LobeError, UsageError
 from benchmark.events import Event, Hashing
@@ -20,6 +22,7 @@ from benchmark.execute.equipment import DeviceChoice, Equipment, stored_otherwis
 from benchmark.execute.executors import Executor
 from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.work import WorkUnit, units
+from benchmark.machine import usable_cores
 from benchmark.plan import RELEASED, Settings
 from benchmark.readers.kit.chosen_split import rule_of_card
 from benchmark.requested_jobs import Datasets, Done, Jobs
@@ -161,10 +164,10 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
     roots = resolve.data_roots(request.data)
     problems: list[Problem] = []
     backbones: list[resolve.ResolvedBackbone] = []
-    for name in dict.fromkeys(request.backbones):
+    reads_words = any(card.words is not None for card in cards)
+    for name, resolved in _side_by_side(request.backbones, cache, reads_words=reads_words, asking=hashing):
         with _collected(problems, f"backbone {name}"):
-            with contextlib.nullcontext() if hashing else without_asking():
-                found = resolve.backbone(name, cache, reads_words=any(card.words is not None for card in cards))
+            found = resolved()
             found.require_statistics(protocol)
             backbones.append(found)
     equipment = _equipment(request, executor)  # before images are hashed: a cluster that does not answer is told at once
@@ -226,6 +229,22 @@ def _is_provisional(job: Job) -> bool:
 
 def _unfetched(backbone: resolve.ResolvedBackbone) -> str:
     return f"{backbone.named.label}: its weights are not on this machine. A run downloads them first; only then do its jobs have keys."
+
+
+def _side_by_side(
+    names: Iterable[str], cache: Path, *, reads_words: bool, asking: bool
+) -> Iterator[tuple[str, Callable[[], resolve.ResolvedBackbone]]]:
+    """Each name once, and what gives or raises what came of it: factories, which are built in processes of their own, several at a time."""
+
+    def resolved(name: str) -> resolve.ResolvedBackbone:
+        with contextlib.nullcontext() if asking else without_asking():
+            return resolve.backbone(name, cache, reads_words=reads_words)
+
+    distinct = list(dict.fromkeys(names))
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="describe") as pool:
+        ahead = {name: pool.submit(resolved, name) for name in distinct if naming.is_factory(name)}
+        for name in distinct:
+            yield name, ahead[name].result if name in ahead else functools.partial(resolved, name)
 
 
 def _default_protocol(suite: str | None, cards: Sequence[TaskCard]) -> str:

@@ -22,8 +22,8 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for data, results and report.")] = Path("lobe-demo"),
     executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
 ) -> None:
-    """The newcomer's journey: phantom data, three backbones, four tasks, a leaderboard. About four minutes on two cores."""
-    from benchmark.demo import run_demo
+    """The newcomer's journey: phantom data, three backbones, four tasks, a rank, a leaderboard. About four minutes on two cores."""
+    from benchmark.demo.journey import run_demo
 
     raise typer.Exit(run_demo(folder, one_of("--executor", executor, ("ray", "inline")), err))
 

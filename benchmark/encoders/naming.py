@@ -118,6 +118,11 @@ def parse(name: str, cache: Path | None = None) -> ParsedName:
     return replace(named, label=label, container=container, layout=layout, tokenizer=tokenizer or named.tokenizer)
 
 
+def is_factory(name: str) -> bool:
+    """Whether the name is a function in a file, not a card or a package of one."""
+    return _FUNCTION.fullmatch(name) is not None
+
+
 def without_statistics(label: str) -> str:
     """Why a backbone cannot run under a protocol of backbones' own statistics, as a sentence."""
     return (

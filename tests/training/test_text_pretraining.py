@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from benchmark.cards import IMAGENET
@@ -14,17 +15,21 @@ from benchmark.encoders.checkpoints import load_checkpoint
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.torchvision import build
 from benchmark.training import text_pretraining
-from benchmark.training.text_pretraining import word_targets
+from benchmark.training.word_reader import WordReader, reader_file, spelt, vocabulary, word_targets
 
 REPORTS = ["No opacity. Heart normal.", "Opacity in the left lung.", "Opacity in the right lung; heart normal."]
 
 
 def columns(reports) -> set[tuple[int, ...]]:
-    return {tuple(column) for column in word_targets(reports).T.astype(int)}
+    return {tuple(column) for column in targets_of(reports).T.astype(int)}
+
+
+def targets_of(reports) -> np.ndarray:
+    return word_targets(reports, vocabulary(reports))
 
 
 def test_a_target_is_a_run_of_words_that_some_reports_use_and_others_do_not():
-    targets = word_targets(REPORTS)
+    targets = targets_of(REPORTS)
     assert targets.dtype == np.float32
     assert set(np.unique(targets)) == {0.0, 1.0}
     assert targets.any(axis=0).all()
@@ -48,15 +53,18 @@ def test_a_run_of_four_words_is_a_target_and_one_of_five_is_not():
 
 
 def test_runs_that_always_occur_together_count_once():
-    targets = word_targets(["soft tissue shadow", "clear", "clear", "clear"])
-    assert targets.shape[1] == 1
+    assert len(vocabulary(["soft tissue shadow", "clear", "clear", "clear"])) == 1
 
 
 def test_common_and_rare_words_are_left_out():
     reports = ["common"] * 100
-    assert word_targets(reports).size == 0
-    assert word_targets(["rare", *reports]).size == 0
-    assert word_targets([*["known"] * 10, *reports]).shape[1] == 1
+    assert vocabulary(reports) == []
+    assert vocabulary(["rare", *reports]) == []
+    assert vocabulary([*["known"] * 10, *reports]) == ["known"]
+
+
+def test_a_text_uses_the_words_of_a_vocabulary_and_no_others():
+    assert word_targets(["Patchy opacity.", "Clear lungs."], ["opacity", "patchy opacity", "nodule"]).tolist() == [[1, 1, 0], [0, 0, 0]]
 
 
 def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpora: Path, tmp_path: Path, monkeypatch):
@@ -70,6 +78,9 @@ def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpo
     torch.manual_seed(0)
     network = build("resnet18").network
     assert load_checkpoint(network, weights, "torchvision", 1.0).counts["missing"] == 0
+    reader = load_file(reader_file(weights))
+    assert len(spelt(reader["spelling"])) == found["words"]
+    assert reader["usual"].any()
 
 
 def test_the_weights_depend_on_nothing_but_corpus_and_seed(corpora: Path, tmp_path: Path, monkeypatch):
@@ -87,10 +98,24 @@ def test_twenty_batches_teach_something_of_the_words(corpora: Path, tmp_path: Pa
 
 
 def test_the_reader_of_words_tells_where_a_feature_lies():
-    reader = text_pretraining.WordReader(channels=8, n_words=3)
+    reader = WordReader(channels=8, words=("left", "right", "right lower"))
+    assert reader.words == ("left", "right", "right lower")
     corner = torch.zeros(1, 8, 8, 8)
     corner[:, :, 0, 0] = 9.0
     assert not torch.allclose(reader(corner), reader(corner.flip(3)))
+
+
+@torch.no_grad()
+def test_what_places_add_is_how_far_the_words_are_from_those_of_the_usual_image():
+    reader = WordReader(channels=8, words=("left", "right"))
+    some, other = torch.rand(3, 8, 8, 8), torch.rand(2, 8, 8, 8)
+    reader.settle(some)
+    usual = reader(some).mean(dim=0)
+    torch.testing.assert_close(reader.by_place(other).sum(dim=(2, 3)), reader(other) - usual)
+    changed = other.clone()
+    changed[:, :, :2, :2] = 9.0  # one place of the four by four
+    moved = (reader.by_place(changed) - reader.by_place(other)).abs().amax(dim=(0, 1)) > 1e-6
+    assert moved.nonzero().tolist() == [[0, 0]]
 
 
 def pretrain(corpora: Path, weights: Path, images: int):
