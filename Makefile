@@ -76,7 +76,7 @@ study-pretraining: install  ## five methods and ConVIRT on generated pairs, thre
 gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU
 	$(BIN)/python -m tests.perf.gpu_check --out lobe-gpu --page docs/gpu.md
 
-picture: install  ## docs/leaderboard.png, from the records that it holds or, with DEMO=lobe-demo/out, from a demo's; needs Chromium
+picture: install  ## docs/leaderboard.png, from what it holds or, with DEMO=lobe-demo, from a demo's folder; needs Chromium
 	$(BIN)/python -m tests.picture $(DEMO)
 
 docs: install  ## the documentation site, into build/site: open build/site/index.html; a warning ends it

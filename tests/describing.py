@@ -12,6 +12,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,12 +25,17 @@ class Describing:
 
     def __init__(self):
         self._server: subprocess.Popen[str] | None = None
+        self._asking = threading.Lock()  # it answers one question after the other, whoever asks side by side
 
     def run(self, command: list[str], *, env: dict[str, str], **given: Any) -> subprocess.CompletedProcess[str]:
         """As `subprocess.run`, for the one command that the module runs."""
         python, flag, module, *words = command
         assert (python, flag, module) == (sys.executable, "-m", MODULE)
         assert given == {"capture_output": True, "text": True, "check": False}
+        with self._asking:
+            return self._run(command, words, env)
+
+    def _run(self, command: list[str], words: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         if self._server is None:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}

@@ -486,7 +486,7 @@ def test_unreadable_images_are_told_a_few_and_damaged_rows_as_a_note(lobe, corpo
 @pytest.mark.parametrize("failed", [0, 1])
 def test_the_demo_is_run_where_it_was_asked_for_and_gives_its_code(lobe, tmp_path: Path, monkeypatch, failed: int):
     asked = []
-    monkeypatch.setattr("benchmark.demo.run_demo", lambda folder, executor, console: asked.append((folder, executor)) or failed)
+    monkeypatch.setattr("benchmark.demo.journey.run_demo", lambda folder, executor, console: asked.append((folder, executor)) or failed)
     assert lobe("demo", tmp_path, "--executor", "inline")[0] == failed
     assert lobe("demo", tmp_path, "--executor", "slurm")[0] == 2
     assert asked == [(tmp_path, "inline")]

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from benchmark import registry
 from benchmark.api import Evaluation, Request, costs_of, evaluate, write_report
-from benchmark.demo import banks, rank
+from benchmark.demo import rank
 from benchmark.demo.rows import IMAGENET, comparison_lines, picture_lines
 from benchmark.encoders import kept_weights
 from benchmark.errors import UsageError
@@ -30,15 +30,15 @@ from benchmark.tracking.address import database_uri
 
 EVALUATION_SEED, PRETRAINING_SEED = 1, 1001
 PROCESSES = 2
-BACKBONE_FILE, FUNCTION = "resnet18.py", "text_pretrained"
-BACKBONE = '''"""The demo's ResNet-18, pre-trained on report text, with the words it learnt."""
+BACKBONE_FILE, FACTORY = "resnet18.py", "text_pretrained"
+BACKBONE = f'''"""The demo's ResNet-18, pre-trained on report text, with the words it learnt."""
 
 from pathlib import Path
 
 from benchmark.demo.word_backbone import pretrained
 
 
-def text_pretrained():
+def {FACTORY}():
     return pretrained(Path(__file__).with_name("resnet18.safetensors"))
 '''
 
@@ -56,7 +56,7 @@ class Journey:
         words: asked of the backbone that read reports.
     """
 
-    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 170, "covid-rural": 80})
+    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 170, "covid-rural": 100})
     pretraining_patients: int = 340
     images_per_patient: tuple[int, int] = (1, 2)
     positive_share: float = 0.5
@@ -96,10 +96,9 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     )
     evaluation = _evaluated(request, console)
     console.print("Two questions in words to the backbone that read reports, and eight encoders made by hand as a scale to rank by.")
-    # Seconds each: to start processes for them takes longer.
-    words = _evaluated(replace(request, backbones=[text_pretrained], tasks=journey.words, executor="inline"), console)
-    scale = replace(request, backbones=banks.names(), tasks=(), suite=rank.SUITE, out=folder / "panel" / "out", executor="inline")
-    _include_panel(_evaluated(replace(scale, tracking=False), console), folder / "panel", console)
+    words = _evaluated(replace(request, backbones=[text_pretrained], tasks=journey.words, executor="inline", tracking=False), console)
+    ranked, made_by_hand = (_evaluated(each, console) for each in rank.requests_of(request, folder / "panel"))
+    _include_panel(made_by_hand, folder / "panel", console)
     page = write_report(request.out, title="LOBE demo").page
     for line in comparison_lines(evaluation.records):
         console.print(line)
@@ -108,12 +107,12 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
             value = record.metrics[record.job.experiment.report]
             console.print(f"Asked in words, {record.job.labels.task}: {metric_title(record.job)} {value * 100:.1f}")
     if lines := rank.rank_lines(request.out):
-        console.print("Rank, and headline in spreads of the panel above its median, with 95 % intervals over runs and patients:")
+        console.print("Ranks, and headlines in spreads of the encoders made by hand above their median; intervals are of 95 %:")
         for line in lines:
             console.print(line, soft_wrap=True, markup=False)
     for drawn in picture_lines(evaluation.records, journey.tasks, request.out, console):
         console.print(drawn, soft_wrap=True)
-    failures = [*evaluation.failures, *words.failures]
+    failures = [*evaluation.failures, *words.failures, *ranked.failures, *made_by_hand.failures]
     for record in failures:
         assert record.failure is not None
         console.print(f"[red]failed:[/] {escape(f'{record.job.labels.task}: {record.failure.sentence}')}", soft_wrap=True)
@@ -123,7 +122,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     console.print(f"Once more:   {escape(shlex.join(again))}", soft_wrap=True)
     console.print(f"Tracking:    mlflow ui --backend-store-uri {escape(shlex.quote(database_uri(request.out)))}", soft_wrap=True)
     console.print('             its view "Model training", experiment "lobe", holds the evaluation with its tasks and runs inside')
-    return 1 if failures or evaluation.planned.problems or words.planned.problems else 0
+    return 1 if failures or any(one.planned.problems for one in (evaluation, words, ranked, made_by_hand)) else 0
 
 
 def _pretrained(folder: Path, journey: Journey, console: Console) -> str:
@@ -141,7 +140,7 @@ def _pretrained(folder: Path, journey: Journey, console: Console) -> str:
         with bar(console, "pre-training on report text") as step:
             pretrain(corpus, weights, size, journey.pretraining_images, processes=PROCESSES, progress=step)
     write_atomically(file, BACKBONE.encode())
-    return f"{file}:{FUNCTION}"
+    return f"{file}:{FACTORY}"
 
 
 def _evaluated(request: Request, console: Console) -> Evaluation:

@@ -24,7 +24,7 @@ def values_by_row(records: list[Record]) -> dict[str, dict[str, float]]:
     for record in records:
         if record.status == "ok":
             of_task = values.setdefault(record.job.labels.task, {})
-            of_task.setdefault(_row(record), []).append(record.metrics[record.job.experiment.report])
+            of_task.setdefault(row_of(record), []).append(record.metrics[record.job.experiment.report])
     rows = (RANDOM_ROW, TEXT_ROW, IMAGENET_ROW)
     return {task: {row: mean(found[row]) for row in rows if row in found} for task, found in values.items()}
 
@@ -56,7 +56,7 @@ def picture_lines(records: list[Record], tasks: Sequence[str], out: Path, consol
     task = next((task for task in tasks if len(every.get(task, {})) > 1), None)
     if task is None:
         return []
-    found = {_row(record): record for record in records if record.status == "ok" and record.job.labels.task == task}
+    found = {row_of(record): record for record in records if record.status == "ok" and record.job.labels.task == task}
     ordered = sorted(every[task], key=lambda row: every[task][row])
     title = metric_title(found[ordered[0]].job)
     rows = {f"{row}: {every[task][row] * 100:.1f}": found[row] for row in (ordered[0], ordered[-1])}
@@ -64,7 +64,8 @@ def picture_lines(records: list[Record], tasks: Sequence[str], out: Path, consol
     return [Text(f"{task}: {title}, and one test radiograph"), *drawn] if drawn else []
 
 
-def _row(record: Record) -> str:
+def row_of(record: Record) -> str:
+    """Which of the demo's rows a record is of."""
     backbone = record.job.experiment.backbone
     if backbone.digest is None:
         return RANDOM_ROW

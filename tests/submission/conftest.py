@@ -68,7 +68,7 @@ def make_store(out: Path, corpora: Path, cache: Path, tasks: tuple[str, ...] | N
     from benchmark.training import data
     from benchmark.training.record import sample_digests
 
-    store, rules = Store(out), registry.protocol("published")
+    store, rules = Store(out), registry.protocol("corrected")
     for name in tasks or registry.suite(SUITE).tasks:
         card = registry.task(name)
         about = registry.dataset(card.dataset)

@@ -150,8 +150,8 @@ def test_an_edited_digest_of_the_test_images_is_refused(judged, which: str) -> N
     [
         ("job.experiment.recipe.max_steps", 5000, "no card plans such a job"),
         ("job.experiment.head_seed", 777, "no card plans such a job"),
-        ("job.experiment.task_version", 99, "it is of version 99 of covid-rural-linear-frozen-demo, and LOBE has version 1"),
-        ("job.experiment.switches.data_order", "per-run", "no card plans such a job"),
+        ("job.experiment.task_version", 99, "it is of version 99 of covid-rural-linear-frozen-demo, and LOBE has version 2"),
+        ("job.experiment.switches.data_order", "one-seed", "no card plans such a job"),
         ("job.experiment.dataset.split_rule.rule", "permutation of mine", "its split lovt is none of the card"),
         ("job.experiment.dataset.intensity", lambda old: "as-stored" if old == "equalised" else "equalised", "its images and classes"),
         ("redistribution", "open", "it says its data may be passed on as open, and the card of covid-rural says ids"),

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import demo, registry
+from benchmark import registry
 from benchmark.cards import Role
+from benchmark.demo import rows
 from benchmark.store import Store
 from docsite.path_steps import NOTED
 from tests.corpora import CorpusPlan, write_corpus
@@ -113,12 +114,17 @@ def test_the_whole_demo_of_an_installed_wheel_has_three_rows_and_the_pretrained_
     out = tmp_path / "lobe-demo" / "out"
     assert (out / "report" / "index.html").is_file()
     final = [record for record in Store(out).all() if record.job.experiment.role is Role.FINAL]
-    values = demo.values_by_row(final)
+    values = rows.values_by_row(final)
     in_per_cent = {task: {row: round(value * 100, 1) for row, value in found.items()} for task, found in values.items()}
     record_property("rows in per cent", in_per_cent)
-    assert set(values) == set(registry.suite("demo").tasks)
+    assert set(values) == {*registry.suite("demo").tasks, *registry.suite("demo-words").tasks}
+    ranks = [line for line in said.splitlines() if ": rank " in line]
+    record_property("ranks", "; ".join(line.strip() for line in ranks))
+    assert len(ranks) == 2  # an untrained row is an anchor
+    assert "EfficientNet-Lite0: rank 1" in ranks[0]
+    assert all(" ± " in line for line in ranks)
     # YOLOv3 falls either way between seeds, and a U-Net's gain went from 7 to 26 points; the heads that train least are the surest.
-    pairs = demo.pairs_with_random(final, demo.TEXT_ROW)
+    pairs = rows.pairs_with_random(final, rows.TEXT_ROW)
     linear = [task for task in values if registry.task(task).head == "linear"]
     assert len(linear) == 2
     assert [task for task in linear if pairs[task][1] <= pairs[task][0]] == []

@@ -20,21 +20,21 @@ from tests.page_commands import ROOT, commands, environment, typed
 
 pytestmark = pytest.mark.slow
 
-# `lobe demo` takes minutes and is run whole elsewhere (tests/test_demo.py): the same journey here, with few images and two of its tasks.
+# `lobe demo` takes minutes and is run whole in tests/verify/test_installing.py: here the same journey with few images and two of its tasks.
 SMALL_DEMO = """
-import math
 from pathlib import Path
 from rich.console import Console
-from benchmark import demo
+from benchmark.demo.journey import Journey, run_demo
 
-journey = demo.Journey(
+journey = Journey(
     {"rsna": 16, "covid-rural": 16},
     pretraining_patients=16,
     images_per_patient=(1, 1),
     pretraining_images=32,
     tasks=("rsna-linear-frozen-demo", "covid-rural-linear-frozen-demo"),
+    words=("rsna-grounding-demo",),
 )
-raise SystemExit(demo.run_demo(Path("lobe-demo"), "inline", Console(), journey))
+raise SystemExit(run_demo(Path("lobe-demo"), "inline", Console(), journey))
 """
 
 
