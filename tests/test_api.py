@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -306,7 +307,14 @@ def test_a_paper_waits_for_the_runs_that_were_planned_in_the_folder(tmp_path: Pa
 
 def test_two_folders_with_modules_of_one_name_give_together_what_each_gives_alone(request_for, tiny, tmp_path: Path, monkeypatch):
     """`model.py`, and a package below, beside both files; the second must not be built from those of the first."""
-    monkeypatch.setattr(resolve, "describe", lambda model: FactoryDigest.of(describe.observe(model)))  # in this process: it is quicker
+    one_at_a_time = threading.Lock()
+
+    def observed(model: str) -> FactoryDigest:
+        """In this process, which is quicker."""
+        with one_at_a_time:
+            return FactoryDigest.of(describe.observe(model))
+
+    monkeypatch.setattr(resolve, "describe", observed)
     names = []
     for folder, act in (("a", "ReLU"), ("b", "Sigmoid")):
         file = tiny(folder, at_build="import model; torch.manual_seed(5)", at_pyramid=LATE)

@@ -16,7 +16,7 @@ from benchmark.demo import banks, journey, rank, rows
 from benchmark.store import Store
 from tests.frames import small_frames
 
-pytestmark = pytest.mark.long(20)
+pytestmark = pytest.mark.long(25)
 
 GROUNDING = "rsna-grounding-demo"
 LINEAR = ("rsna-linear-frozen-demo", "covid-rural-linear-frozen-demo")

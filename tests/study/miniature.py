@@ -26,7 +26,7 @@ ablations:
   - {recipe: lovt-mini, without: lovt-plain-mini, part: local losses}
 ladder: {recipe: convirt-mini, shares: [0.5]}
 shuffled: [convirt-mini]
-evaluation: {tasks: [rsna-linear-frozen-mini, ms-cxr-grounding-mini], protocol: published, runs: 1}
+evaluation: {tasks: [rsna-linear-frozen-mini, ms-cxr-grounding-mini], protocol: corrected, runs: 1}
 """
 
 
@@ -40,7 +40,7 @@ def write(folder: Path) -> None:
     task = registry.task("rsna-linear-frozen-demo").model_dump(mode="json", exclude_unset=True)
     task |= {"id": TASK, "title": "RSNA, linear, mini", "frame_size": 64, "recipe": {**task["recipe"], "max_steps": 2}}
     asked = registry.task("ms-cxr-grounding-test-lobe").model_dump(mode="json", exclude_unset=True)
-    asked |= {"id": IN_WORDS, "title": "MS-CXR, grounding, mini", "frame_size": 64, "protocols": ["published"]}
+    asked |= {"id": IN_WORDS, "title": "MS-CXR, grounding, mini", "frame_size": 64, "protocols": ["corrected"]}
     (folder / "own" / "tasks").mkdir(parents=True)
     (folder / "own" / "tasks" / "mini.yaml").write_text(
         yaml.safe_dump({"tasks": [task, asked], "pretraining": [card.model_dump(mode="json") for card in cards]})
