@@ -31,6 +31,8 @@ from benchmark.store import Store
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
 
+DESCRIBED_AT_ONCE = 4  # factories: each builds its network in memory, twice
+
 
 @dataclass(frozen=True)
 class Request:
@@ -241,7 +243,7 @@ def _side_by_side(
             return resolve.backbone(name, cache, reads_words=reads_words)
 
     distinct = list(dict.fromkeys(names))
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="describe") as pool:
+    with ThreadPoolExecutor(min(DESCRIBED_AT_ONCE, usable_cores()), thread_name_prefix="describe") as pool:
         ahead = {name: pool.submit(resolved, name) for name in distinct if naming.is_factory(name)}
         for name in distinct:
             yield name, ahead[name].result if name in ahead else functools.partial(resolved, name)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 
-from benchmark import registry
-from benchmark.request import _default_protocol
+from benchmark import registry, request
+from benchmark.encoders.library_weights import may_ask
+from benchmark.errors import UsageError
+from benchmark.request import _default_protocol, _side_by_side
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,35 @@ def test_without_a_protocol_tasks_run_under_the_first_that_all_of_them_offer(tas
 def test_a_suite_runs_under_its_own_protocol(suite: str) -> None:
     card = registry.suite(suite)
     assert _default_protocol(suite, [registry.task(name) for name in card.tasks]) == card.default_protocol
+
+
+def test_factories_are_described_side_by_side_and_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at a time, each once, a fault where its name stands; what asks no network asks none in any thread."""
+    names = ["a.py:build", "timm:resnet18", "b.py:build", "a.py:build", "c.py:build"]
+    both = threading.Barrier(2, timeout=30)
+    asked: list[str] = []
+
+    def backbone(name: str, cache: Path, *, reads_words: bool) -> str:
+        assert (reads_words, may_ask()) == (True, False)
+        asked.append(name)
+        if name in ("a.py:build", "b.py:build"):
+            both.wait()  # neither is done before the other has begun
+        if name == "b.py:build":
+            raise UsageError("no such function")
+        return name.upper()
+
+    monkeypatch.setattr(request, "usable_cores", lambda: 2)
+    monkeypatch.setattr(request.resolve, "backbone", backbone)
+    told: dict[str, str] = {}
+    for name, resolved in _side_by_side(names, Path("cache"), reads_words=True, asking=False):
+        try:
+            told[name] = resolved()
+        except UsageError as error:
+            told[name] = str(error)
+    assert list(told.items()) == [
+        ("a.py:build", "A.PY:BUILD"),
+        ("timm:resnet18", "TIMM:RESNET18"),
+        ("b.py:build", "no such function"),
+        ("c.py:build", "C.PY:BUILD"),
+    ]
+    assert sorted(asked) == sorted(set(names))
