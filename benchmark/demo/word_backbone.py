@@ -14,7 +14,7 @@ from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.torchvision import build
 from benchmark.files import open_regular
-from benchmark.training.word_reader import LONGEST_RUN, WordReader, reader_file, spelt, word_targets
+from benchmark.training.word_reader import WordReader, reader_file, spelt, word_targets
 
 PRETRAINED_ON = ("generated",)
 
@@ -24,7 +24,7 @@ class WordBackbone(VisionLanguageBackbone):
     than the usual image does, a text by which of them it uses.
     """
 
-    max_tokens = LONGEST_RUN
+    max_tokens = 2**16  # a text is read whole
 
     def __init__(self, words: Sequence[str]):
         super().__init__()
