@@ -106,8 +106,9 @@ def same_numbers(report: GrowthReport) -> str:
 def draw(report: GrowthReport, file: Path) -> None:
     """Cost over size on two logarithmic axes: seconds and memory over images, bytes over test images, seconds over records."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(11, 9), layout="constrained")
     panels = (
         (
             ("linear_s", "yolo_s", "yolo_features_s", "yolo_test_s", "yolo_storing_s"),
@@ -132,8 +133,14 @@ def draw(report: GrowthReport, file: Path) -> None:
             axes.text(0.5, 0.5, NOT_MEASURED, ha="center", transform=axes.transAxes)
             continue
         axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            first, last = axis.get_view_interval()
+            wide = axis is axes.xaxis and last > 100 * first  # its labels would stand in each other
+            axis.set_minor_formatter(NullFormatter() if wide else StrMethodFormatter("{x:,g}"))
         axes.grid(True, which="major", alpha=0.3)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)  # never before the data
     if len(report.sides) > 1:
         figure.suptitle(f"solid: {_plain_name(report.sides[-1])}, dashed: {_plain_name(report.sides[0])}", fontsize="medium")
     figure.savefig(file, dpi=110)
