@@ -333,6 +333,21 @@ def test_every_step_in_a_miniature_of_two_sittings(tmp_path: Path, monkeypatch: 
     capsys.readouterr()
 
 
+def test_the_commit_before_is_measured_at_the_ends_and_the_present_one_everywhere(tmp_path: Path):
+    sides = [Side(name, name, tmp_path, tmp_path / name) for name in ("before", "now")]
+    steps = list(growth_steps.Bench(sides, growth_sizes.FULL, tmp_path).steps())
+    before, now = ([step.name for step in steps if step.side is side] for side in sides)
+    assert set(before) < set(now)
+    alone = {
+        "YOLOv3 task at 800",
+        "YOLOv3 task at 3,200 with 1GB",
+        "one pass, and heads in memory",
+        "4,000 records",
+        "plan of a list of 94,277",
+    }
+    assert set(now) - set(before) == alone
+
+
 def test_a_bench_of_other_commits_begins_anew(tmp_path: Path):
     sides = [Side("now", "new1234", tmp_path, tmp_path / "work" / "now")]
     enter(tmp_path / "work", asked(sides)).model_copy(update={"done": ("everything",), "seconds": 9.0}).keep(tmp_path / "work")
