@@ -20,7 +20,7 @@ class Sizes:
         images: `--limit`s.
         records: in a store; multiples of `RECORDS_A_BACKBONE`.
         lists: frontal images of MIMIC-CXR's list.
-        steps: of a run, by head: few for YOLOv3, since training does not grow with the images.
+        steps: of a run, by head: those of the smoke profile. Fewer leave a detector with more boxes than a run has.
         steps_together: of the runs of several tasks in one command: few, so that what is shared weighs.
         boxes: made on each image of one run.
         boxes_of_a_record: of each record of a store.
@@ -37,7 +37,7 @@ class Sizes:
 
 RECORDS_A_BACKBONE = len(RECORDED) * N_RECORDED
 FULL = Sizes(
-    (200, 800, 3200), (1000, 4000), (23_569, 94_277, 377_110), {"linear": 100, "yolov3": 10}, {"linear": 20, "yolov3": 2}, 1150, 10
+    (200, 800, 3200), (1000, 4000), (23_569, 94_277, 377_110), {"linear": 100, "yolov3": 40}, {"linear": 20, "yolov3": 2}, 1150, 10
 )
 QUICK = Sizes((16, 64), (20, 80), (500, 2000), {"linear": 4, "yolov3": 2}, {"linear": 4, "yolov3": 2}, 50, 5)
 

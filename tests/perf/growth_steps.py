@@ -103,7 +103,7 @@ class Bench:
         an exponent, which it is not held to.
         """
         sizes, middle, largest = self.sizes, self.sizes.images[len(self.sizes.images) // 2], self.sizes.images[-1]
-        yolo_s = 4.0 * sizes.steps["yolov3"]  # of training
+        yolo_s = 6.0 * sizes.steps["yolov3"]  # of training
         for limit in sizes.images:
             run_s = 10 + 0.022 * limit
             yield Step(
