@@ -5,6 +5,7 @@ As in the release, normal and pneumonia images are drawn differently from COVID 
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -13,7 +14,7 @@ from benchmark.phantom.anatomy import Scene
 from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, patient_of, shots_of, stream_of, write_lines
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import compose, develop
-from benchmark.phantom.seeds import number_of
+from benchmark.phantom.seeds import apart, number_of
 
 DEFAULT_POSITIVE_SHARE = 16_490 / 30_130  # COVID-19 in the train list of 9A
 PNEUMONIA_SHARE = 5_555 / (5_555 + 8_085)  # of the others
@@ -39,7 +40,7 @@ def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
         return draw_opacities(scene, 1, rng) if label == "pneumonia" else []
 
     radiograph = compose(patient, rng, findings)
-    number = number_of("covidx", patient_key(plan, shot.patient), below=10**9)
+    number = _numbers(plan)[shot.patient]
     side = int(rng.integers(360, 520)) if label == "COVID-19" else 512
     name = f"phantom-{number:09d}-{shot.index}.{'jpg' if label == 'COVID-19' else 'png'}"
     folder = root / shot.role
@@ -48,6 +49,12 @@ def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     picture = grey.convert("RGB") if rng.random() < 0.3 else grey
     picture.save(folder / name)
     return Written(shot, name, str(number), radiograph.report, (), {"class": label})
+
+
+@cache
+def _numbers(plan: CorpusPlan) -> list[int]:
+    """By patient."""
+    return apart((number_of("covidx", patient_key(plan, patient), below=10**9) for patient in range(plan.n_patients)), 10**9)
 
 
 def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:

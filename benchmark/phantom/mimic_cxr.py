@@ -9,6 +9,7 @@ import gzip
 import io
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +18,7 @@ from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, shots_of, stream_of
 from benchmark.phantom.chexpert import DRAWN, draw_named
 from benchmark.phantom.radiograph import develop
-from benchmark.phantom.seeds import number_of
+from benchmark.phantom.seeds import apart, number_of
 
 DEFAULT_POSITIVE_SHARE = 0.7
 SPLITS = ("test", "validate", "train")
@@ -74,10 +75,17 @@ def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     return Written(shot, dicom, str(subject), radiograph.report, (), label)
 
 
+@cache
+def _first_studies(plan: CorpusPlan, word: str) -> list[int]:
+    """By patient: a study stands for one patient, and hashes of a few thousand would meet."""
+    drawn = (number_of(f"{word} study", patient_key(plan, patient), below=20_000_000) for patient in range(plan.n_patients))
+    return apart(drawn, 20_000_000, plan.images_per_patient[1])
+
+
 def place_of(plan: CorpusPlan, shot: Shot, word: str = "mimic") -> Place:
     """Numbers in the release's form and outside its range; another `word` gives other numbers for the same shot."""
     subject = 30_000_000 + number_of(word, plan.seed, below=60_000_000) + shot.patient  # the release's numbers begin with 10 to 19
-    study = 70_000_000 + number_of(f"{word} study", patient_key(plan, shot.patient), below=20_000_000) + shot.index
+    study = 70_000_000 + _first_studies(plan, word)[shot.patient] + shot.index
     number = f"{number_of(f'{word} dicom', patient_key(plan, shot.patient), shot.index, below=16**16):016x}"
     return Place(subject, study, "-".join([number[:8], number[8:], number[4:12], number[2:10], f"{shot.index:08x}"]))
 

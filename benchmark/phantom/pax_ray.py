@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, shots_of, stream_of
 from benchmark.phantom.radiograph import compose, develop, enlarge
-from benchmark.phantom.seeds import number_of
+from benchmark.phantom.seeds import apart, number_of
 
 DEFAULT_POSITIVE_SHARE = 0.0  # no findings: every image shows anatomy
 TEST_SHARE = 1_475 / 14_753  # docs/sources.md, PAX-Ray
@@ -37,7 +38,7 @@ def shots(plan: CorpusPlan) -> list[Shot]:
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = stream_of(plan, shot)
     radiograph = compose(patient_of(plan, shot), rng, lambda scene: [])
-    stem = f"phantom{number_of('pax-ray', plan.seed, shot.patient, shot.index, below=10**9):09d}"
+    stem = f"phantom{_numbers(plan)[shot.patient][shot.index]:09d}"
     (root / "images_patlas").mkdir(exist_ok=True)
     picture = Image.fromarray(develop(radiograph, SIDE, SIDE, rng))
     for view in ("frontal", "lateral"):
@@ -49,6 +50,15 @@ def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
         mask = (enlarge(membership.astype(np.float32), SIDE, SIDE) > 0.5).astype(np.uint8)
         codes[name] = coco_mask.encode(np.asfortranarray(mask))["counts"].decode()
     return Written(shot, f"{stem}_frontal.png", patient_id(plan, shot), radiograph.report, (), {"stem": stem, "codes": codes})
+
+
+@cache
+def _numbers(plan: CorpusPlan) -> list[list[int]]:
+    """By patient and image."""
+    most = plan.images_per_patient[1]
+    drawn = (number_of("pax-ray", plan.seed, patient, index, below=10**9) for patient in range(plan.n_patients) for index in range(most))
+    numbers = apart(drawn, 10**9)
+    return [numbers[first : first + most] for first in range(0, len(numbers), most)]
 
 
 def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
