@@ -1,6 +1,6 @@
 """Reads files of cards: lists under section names, each entry held to its model; a fault is raised, or noted with its place.
 
-Files are parsed once per process. Keys of a file that start with `x-` hold shared YAML blocks.
+A text is parsed once per process; nobody may change what came of it. Keys of a file that start with `x-` hold shared YAML blocks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from benchmark import yaml_files
 from benchmark.cards import Card
 from benchmark.errors import CardError
+from benchmark.files import read_text
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 
@@ -117,7 +118,7 @@ def _section(path: Path, section: str) -> list[Any]:
 @cache
 def _load(path: Path) -> dict[str, Any]:
     try:
-        loaded = yaml_files.read(path)
+        loaded = _parsed(read_text(path))
     except yaml.YAMLError as error:
         raise CardError(f"{path}: not valid YAML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -125,3 +126,9 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise CardError(f"{path}: a card file is a mapping with lists under `tasks`, `suites`, `datasets`, `backbones` or `papers`.")
     return loaded
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Any:
+    """Of the text, not of the file: what is read again after `forget` has mostly not changed, and parsing is all of the time it takes."""
+    return yaml_files.parse(text)

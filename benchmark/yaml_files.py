@@ -22,7 +22,11 @@ def read(path: Path) -> Any:
         UnicodeDecodeError: it is no UTF-8 text.
         yaml.YAMLError: it is no YAML, or nested too deeply.
     """
-    text = read_text(path)
+    return parse(read_text(path))
+
+
+def parse(text: str) -> Any:
+    """The content of a text; raises YAMLError as `read` does."""
     _require_shallow(text)
     return yaml.load(text, Loader=_Loader)
 

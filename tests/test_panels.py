@@ -14,38 +14,23 @@ import numpy as np
 import pytest
 
 from benchmark import panel_files, registry
-from benchmark.api import Request, plan_jobs
 from benchmark.cards import Contamination, PanelCard, Record
-from benchmark.encoders.library_weights import without_asking
 from benchmark.errors import CardError, UsageError
 from benchmark.integrity import sealed
-from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
-from benchmark.metrics.dice import DiceCounts
-from benchmark.metrics.lesions import Lesions
-from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.statistics import pooled_metric
-from benchmark.panels import backbones_of, freeze, frozen
+from benchmark.panels import freeze, frozen
 from benchmark.report import resampling
 from benchmark.report.rows import rows_of
 from benchmark.report.standings import standings
-from benchmark.statistics.headline import SEEN
 from benchmark.statistics.panel import freeze_panel, reliability
 from benchmark.store import Store
 from tests.report.conftest import make_job, make_record
+from tests.skilled_rows import COUNTS, put, statistics
 
 TASKS = {"rsna-linear-frozen-10": "opacity", "siim-unet-frozen-100": "pneumothorax", "covid-rural-unet-frozen-100": "opacity"}
 NOISY = "covid-rural-unet-frozen-100"  # on which the rows differ by chance alone
 SUITE = f"suites:\n  - {{ name: three, title: Three, description: Made up., tasks: [{', '.join(TASKS)}] }}\n"
-N_ROWS, N_RUNS, N_IMAGES = 8, 3, 40
-NONE: tuple[np.ndarray, ...] = (np.zeros(0, np.int64),) * 4
-
-
-def statistics(label: str, skill: float, seed: tuple[int, ...]) -> SegmentationStatistics:
-    """Pixel counts of 40 images, the same for every row; a row misses less the more skill it has, and each run errs by itself."""
-    size = np.random.default_rng(7).integers(100, 400, (N_IMAGES, 1))
-    share = np.clip(0.5 - skill + np.random.default_rng(seed).normal(0, 0.05, (N_IMAGES, 1)), 0, 1)
-    missed = (size * share).astype(np.int64)
-    return SegmentationStatistics((label,), DiceCounts(size - missed, missed, missed), Lesions(*NONE), None)
+N_ROWS, N_RUNS = 8, 3
 
 
 @pytest.fixture(scope="module")
@@ -53,21 +38,15 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of eight trained rows and an untrained one, three runs on three tasks."""
     folder = tmp_path_factory.mktemp("panel") / "out"
     store = Store(folder)
-    patients = tuple(f"P{i}" for i in range(N_IMAGES))
     for row in range(N_ROWS + 1):
         trained = {"backbone": f"b{row}", "digest": f"{row:064}"} if row < N_ROWS else {"backbone": "random"}
         for number, (task, label) in enumerate(TASKS.items()):
             for run in range(N_RUNS):
                 skill = 0.0 if task == NOISY else 0.05 * row if row < N_ROWS else -0.3
                 made = statistics(label, skill, (row, number, run))
-                metric = f"{label}_dice"
-                counts = {"test": {"images": N_IMAGES, "positives": N_IMAGES}}
-                record = make_record(pooled_metric(made, metric)(None), task=task, run=run, counts=counts, sample_digests={}, **trained)
-                labels = record.job.labels.model_copy(update={"contamination": Contamination.NONE})
-                record = record.model_copy(update={"job": record.job.model_copy(update={"labels": labels})})
-                path = tmp_path_factory.mktemp("statistics") / STATISTICS_FILE
-                write_statistics(path, ByImage(tuple(f"i{i}" for i in range(N_IMAGES)), patients, made), {})
-                store.put(record, {STATISTICS_FILE: path.read_bytes()})
+                value = pooled_metric(made, f"{label}_dice")(None)
+                record = make_record(value, task=task, run=run, counts=COUNTS, sample_digests={}, **trained)
+                put(store, changed(record, contamination=Contamination.NONE), made)
     return folder
 
 
@@ -431,95 +410,6 @@ def test_the_command_freezes_and_lists_what_it_froze(own: Path, out: Path, lobe,
         panel_files.read_all([own / "results", tmp_path / "other"])
     code, _, err = call("panel", "freeze", out, "--version", "t1", "--suite", "three", "--to", own / "results")
     assert (code, "frozen already" in err) == (2, True)
-
-
-def test_the_panel_is_measured_like_any_backbones_and_priced_before(own: Path, corpora: Path, lobe, tmp_path: Path, monkeypatch):
-    names = ["resnet18", "resnet34", "resnet101", "resnet152", "densenet121", "densenet161", "densenet169", "densenet201"]
-    cards = [{"name": f"own-{name}", "title": name, "family": "torchvision", "model": name} for name in names]
-    lineup = {
-        "name": "mine",
-        "title": "Mine",
-        "suite": "three",
-        "backbones": [f"own-{n}" for n in names],
-        "anchors": {"random": "random-resnet50"},
-    }
-    (own / "backbones").mkdir()
-    (own / "backbones" / "mine.yaml").write_text(json.dumps({"backbones": cards, "lineups": [lineup]}), encoding="utf-8")
-    (own / "tasks" / "three.yaml").write_text(SUITE.replace(", ".join(TASKS), "rsna-linear-frozen-10"), encoding="utf-8")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        registry._included.clear()  # each call is a process of its own
-        registry.forget()
-        return lobe(
-            "--include", own, "panel", "run", "--panel", "mine", "--data", corpora, "--out", tmp_path / "out", "--dry-run", *arguments
-        )
-
-    code, text, _ = call("--executor", "inline")
-    assert (code, "Expected with" in text) == (0, True)
-    rows = json.loads(call("--executor", "inline", "--json")[1])
-    assert [row["backbone"] for row in rows] == [*(f"{name} (random)" for name in names), "ResNet-50 (random)"]
-    task = registry.task("rsna-linear-frozen-10")
-    assert {(row["jobs"], row["stored"]) for row in rows} == {(task.runs + len(task.recipe.grid), 0)}
-    asked: list[tuple] = []
-    monkeypatch.setattr("benchmark.cli.panel.run_and_show", lambda request, *more: asked.append((request, *more)))
-    whole = ["--include", own, "panel", "run", "--panel", "mine", "--data", corpora, "--out", tmp_path / "out"]
-    registry._included.clear()
-    registry.forget()
-    assert lobe(*whole)[0] == 0
-    ((request, as_json, hint),) = asked
-    assert (len(request.backbones), request.suite, as_json) == (9, "three", False)
-    assert hint.startswith("lobe panel freeze ")
-
-
-def test_a_dry_run_asks_nobody_for_weights_and_says_which_a_run_downloads(corpora: Path, lobe, tmp_path: Path, monkeypatch, no_network):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    names = ("torchvision:resnet18@DEFAULT", "timm:resnet18@a1_in1k", "torchvision:resnet18")
-    given = [word for name in names for word in ("--backbone", name)]
-    task = "rsna-linear-frozen-10"
-    command = ("run", *given, "--task", task, "--data", corpora, "--out", tmp_path / "out", "--executor", "inline", "--dry-run")
-    code, text, err = lobe(*command)
-    assert (code, "Expected with" in text) == (0, True)
-    told = [line for line in " ".join(err.split()).split("note: ") if "A run downloads them first" in line]
-    assert [line.split(": its weights")[0] for line in told] == ["resnet18 (DEFAULT)", "resnet18 (a1_in1k)"]
-    # Where images are hashed, the jobs without those weights alone have keys that no run will have.
-    request = Request(names, tasks=(task,), data=[str(corpora)], out=tmp_path / "out", cache=tmp_path / "cache", executor="inline")
-    with without_asking():
-        planned = plan_jobs(request)
-    provisional = {(job.labels.backbone, job.key in planned.provisional) for job in planned.jobs}
-    assert provisional == {("resnet18 (DEFAULT)", True), ("resnet18 (a1_in1k)", True), ("resnet18 (random)", False)}
-
-
-# ---------------------------------------------------------------------------------------------------------- the line-up
-
-
-@pytest.mark.parametrize("name", registry.lineups())
-def test_a_line_up_is_of_twelve_known_backbones_that_have_seen_no_image_of_the_core(name: str):
-    from benchmark.contamination import contamination_of
-
-    card = registry.lineup(name)
-    assert len(set(card.backbones)) == len(card.backbones) >= 12
-    assert set(card.anchors) == {"random", "imagenet", "dinov2"}
-    cards = [registry.backbones()[one] for one in card.backbones]
-    for one in cards:
-        assert one.weights is not None
-        assert one.normalisation is not None, f"{one.name} would not be ranked"
-        saw = contamination_of(one.pretraining, one.contamination)
-        assert not [d for d in ("rsna", "siim", "chestx-det", "nih-cxr", "object-cxr", "tbx11k") if saw[d] in SEEN], one.name
-    assert registry.backbones()[card.anchors["random"]].weights is None
-
-
-def test_files_that_cards_ask_for_are_found_in_one_folder(tmp_path: Path):
-    card = registry.lineup("lobe-v1")
-    (tmp_path / "mrm").mkdir()
-    for name in ("mrm/MRM.pth", "resnet_50.ckpt", "ConVIRT.pth"):
-        (tmp_path / name).write_bytes(b"")
-    names = backbones_of(card, tmp_path)
-    assert f"mrm@{tmp_path / 'mrm' / 'MRM.pth'}" in names
-    assert f"mgca-resnet@{tmp_path / 'resnet_50.ckpt'}" in names
-    assert {"imagenet-resnet50", "prior", "random-resnet50"} <= set(names)  # the library's own, not there, untrained
-    assert len(names) == len(set(names)) == 13
-    assert set(backbones_of(card, None)) == {*card.backbones, *card.anchors.values()}
 
 
 def test_a_panel_card_says_when_it_is_not_whole(card: PanelCard):

@@ -65,7 +65,8 @@ def server(backend: str, artifacts: Path, port: int) -> Iterator[None]:
 @contextmanager
 def started(command: list[str], port: int, log_file: Path, **environment: str) -> Iterator[None]:
     with log_file.open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=os.environ | environment)
+        alone = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else ten processes more, which run jobs of MLflow's own
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=os.environ | alone | environment)
         try:
             _wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).status == 200, process)
             yield

@@ -65,7 +65,8 @@ def test_rows_are_the_same_from_one_process_and_from_two_workers(workers: list[s
 
     def run(marked: str, *more: str) -> int:
         words = ["-m", "pytest", "-q", "--rootdir", tmp_path, "-c", tmp_path / "pytest.ini", "-p", "no:cacheprovider", "-m", marked]
-        command = [sys.executable, *words, "-p", "xdist.plugin", *more, tmp_path]
+        own = ["--basetemp", tmp_path / "temporary"]  # else it clears away the folders that earlier test runs left, which takes minutes
+        command = [sys.executable, *words, *own, "-p", "xdist.plugin", *more, tmp_path]
         alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # others take longer to load than all of this
         return subprocess.run(command, cwd=verification.ROOT, env=alone, capture_output=True, check=False).returncode
 

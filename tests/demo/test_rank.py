@@ -14,11 +14,10 @@ from benchmark.api import Request, write_report
 from benchmark.cards import Contamination, Record
 from benchmark.demo import banks, rank
 from benchmark.errors import UsageError
-from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
 from benchmark.metrics.statistics import pooled_metric
 from benchmark.store import Store
 from tests.report.conftest import make_record
-from tests.test_panels import N_IMAGES, statistics
+from tests.skilled_rows import COUNTS, put, statistics
 
 (TASK,) = registry.suite(rank.SUITE).tasks
 
@@ -37,19 +36,15 @@ def labels(factories=banks.PANEL) -> list[str]:
 
 def store_of(out: Path, skills: dict[str, float]) -> Store:
     """Runs of backbones of some skill on the demo's ranked task; an untrained one has random in its name."""
-    store, patients = Store(out), tuple(f"P{i}" for i in range(N_IMAGES))
+    store = Store(out)
     for backbone, skill in skills.items():
         seed = zlib.crc32(backbone.encode())
         for run in range(rank.RUNS):
             made = statistics("opacity", skill, (seed, run))
             digest = None if "random" in backbone else f"{seed:064}"
             value = pooled_metric(made, "opacity_dice")(None)
-            counts = {"test": {"images": N_IMAGES, "positives": N_IMAGES}}
-            about = {"task": "rsna-linear-frozen-10", "backbone": backbone, "digest": digest, "counts": counts, "sample_digests": {}}
-            found = as_of_the_demo(make_record(value, run=run, phantom=True, **about))
-            file = out.parent / STATISTICS_FILE
-            write_statistics(file, ByImage(tuple(f"i{i}" for i in range(N_IMAGES)), patients, made), {})
-            store.put(found, {STATISTICS_FILE: file.read_bytes()})
+            about = {"task": "rsna-linear-frozen-10", "backbone": backbone, "digest": digest, "counts": COUNTS, "sample_digests": {}}
+            put(store, as_of_the_demo(make_record(value, run=run, phantom=True, **about)), made)
     return store
 
 

@@ -101,6 +101,6 @@ def test_a_unit_is_given_more_than_its_expected_peak(job, small, tiny):
     [(LINEAR, {}, 64, 4), (UNET, {"encoder": "finetune"}, 128, 8), (DETECTION, {}, 128, 8)],
 )
 def test_a_process_holds_what_was_forecast(task, card, frame, batch, corpora, tmp_path):
-    recipe = {"batch_size": batch, "max_steps": 2, "max_epochs": 2, "warmup_steps": 0}
+    recipe = {"batch_size": batch, "max_steps": 2, "max_epochs": 1, "warmup_steps": 0}
     expected, peak = forecast_and_peak(tmp_path, corpora, task, card=card, frame_size=frame, limit=16, **recipe)
     assert expected == pytest.approx(peak, rel=0.25)

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("encoder", ["frozen", "finetune"])
 @pytest.mark.parametrize("task", ["covid-rural-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100"])
 def test_the_forecast_is_right_within_a_quarter(task: str, encoder: str, architecture: str, root: Path, folder: Path, record_property):
-    recipe = {"batch_size": BATCH, "max_steps": 3, "max_epochs": 2, "warmup_steps": 0}
+    recipe = {"batch_size": BATCH, "max_steps": 2, "max_epochs": 1, "warmup_steps": 0}  # from the second step on the optimiser has moments
     expected, peak = forecast_and_peak(
         folder, root, task, limit=2 * BATCH, card={"encoder": encoder, "fraction": 1.0}, architecture=architecture, **recipe
     )
