@@ -129,6 +129,7 @@ class ImageCache:
             for start in range(0, len(wanted), _BATCH):
                 batch = wanted[start : start + _BATCH]
                 bad += self._fill_batch(batch, pool, contents or Contents(), memory or Memory(None))
+                _let_go(self._images, self._masks)
                 if progress is not None:
                     progress(start + len(batch), len(wanted))
         return bad
@@ -299,6 +300,8 @@ class ImageCache:
             )
         unseen = np.atleast_1d(rows)[~self._sound[np.atleast_1d(rows)]]
         damaged = [self._ids[row] for row in unseen if not self._is_sound(int(row))]
+        if len(unseen):
+            _let_go(self._images, self._masks)
         if damaged:
             raise DataChanged(
                 f"{self.recipe.dataset}: {len(damaged):,} of the images asked for are damaged in the cache {self.path}. "
@@ -326,12 +329,18 @@ class _Unmasked:
 
 
 def _read(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A copy of some rows. The pages behind them stay the system's and leave this process: all that it ever read would count as its own."""
+    """A copy of some rows."""
     found = np.asarray(table[rows])
-    pages = getattr(table, "_mmap", None)
-    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED)
+    _let_go(table)
     return found
+
+
+def _let_go(*tables: np.ndarray | None) -> None:
+    """Pages of what was read stay the system's and leave this process: all that it ever read would count as its own."""
+    for table in tables:
+        pages = getattr(table, "_mmap", None)
+        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)
 
 
 def _moved(sample: Source, stamps: Sequence[bytes]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import time
 from typing import Any
 
 MOST_KEPT_BYTES = 2**26  # less is soon used again, and a page that is given back costs a fault when it is
@@ -17,6 +18,7 @@ MOST_KEPT_BYTES = 2**26  # less is soon used again, and a page that is given bac
 # 0.61 s at 24 MiB, 1.01 s at 16 MiB. One of 64 images at 224 px holds 2.73 GB as glibc decides and 2.46 GB at 24 MiB, in the same time.
 APART_BYTES = 24 * 2**20
 TOP_KEPT_BYTES = 2**28  # at the end of the heap, within a phase
+MOST_BETWEEN_STEPS_BYTES, LOOKS_EVERY_S = 2**28, 1.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -31,8 +33,27 @@ def keep_large_apart() -> None:
 
 def give_back() -> None:
     """Gives free memory back to the system if there may be more than `MOST_KEPT_BYTES` of it."""
+    _give_back(MOST_KEPT_BYTES)
+
+
+class BetweenSteps:
+    """Called after each step of training: gaps that steps leave grow from one to the next, and go when they are large.
+
+    It looks once a second, since looking would take a share of steps of milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self._looked = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._looked >= LOOKS_EVERY_S:
+            _give_back(MOST_BETWEEN_STEPS_BYTES)
+            self._looked = time.monotonic()
+
+
+def _give_back(most_kept: int) -> None:
     library = _glibc()
-    if library is not None and library.mallinfo2().free > MOST_KEPT_BYTES:
+    if library is not None and library.mallinfo2().free > most_kept:
         library.malloc_trim(0)
 
 

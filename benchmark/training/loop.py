@@ -19,7 +19,7 @@ from benchmark.errors import TrainingError
 from benchmark.training.checkpoint import Checkpoint, TrainingState, selected_from_plain, selected_to_plain
 from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
-from benchmark.training.free_memory import give_back
+from benchmark.training.free_memory import BetweenSteps, give_back
 from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
 
@@ -70,6 +70,7 @@ def train(
     saved = None if checkpoint is None else checkpoint.load(state, model.device)
     first = 0 if saved is None else saved["next_epoch"]
     give_back()
+    between_steps = BetweenSteps()
 
     for epoch in range(first, recipe.max_epochs):
         model.start_epoch()
@@ -85,6 +86,7 @@ def train(
                 _set_rate(optimiser, learning_rate)
             losses.append(precision.step(losses_of_pieces(model, seen, index, precision.autocast), optimiser))
             kept.steps += 1
+            between_steps()
             if kept.steps == recipe.max_steps:
                 break
         validation_loss, metrics = parallel.led(lambda: validate(model, data.validation, data.batch_size, class_names, precision.autocast))

@@ -20,6 +20,8 @@ from benchmark.imaging.equalise import equalise
 from benchmark.imaging.prepare import prepare_image
 from tests.imaging.toys import RECIPE, SIZE, Toy, assert_holds, expected, opened, toys
 
+SMAPS = Path("/proc/self/smaps")
+
 # ------------------------------------------------------------------------------------------------------ filling and reading
 
 
@@ -43,6 +45,28 @@ def test_a_second_process_of_the_same_recipe_finds_everything_done(tmp_path: Pat
     assert again.fill(samples) == []
     assert len(log.read_text().split()) == 5
     assert_holds(again, toys(tmp_path / "data", 5))
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="needs Linux's account of a process's pages")
+def test_pages_that_were_looked_through_or_read_do_not_stay_this_process_own(tmp_path: Path) -> None:
+    samples, rows = toys(tmp_path / "data", 70), np.arange(70)
+    opened(tmp_path, samples).fill(samples)
+    cache = opened(tmp_path, samples)
+
+    def resident() -> int:
+        """Bytes of the tables of pixels that count as this process's."""
+        maps = SMAPS.read_text().split(" kB\n")
+        (images,), (masks,) = ([k for k, line in enumerate(maps) if str(cache.path / name) in line] for name in ("images.u8", "masks.bits"))
+        sizes = [line for first in (images, masks) for line in maps[first : first + 6] if line.startswith("Rss:")]
+        assert len(sizes) == 2
+        return sum(int(line.split()[1]) for line in sizes) * 1024
+
+    assert len(cache._images[rows].tobytes()) <= resident()  # they can be seen
+    cache.fill(samples)
+    assert resident() == 0
+    cache = opened(tmp_path, samples)
+    cache.images(rows)  # the first time, masks are looked through as well
+    assert resident() == 0
 
 
 def test_only_wanted_rows_are_decoded_and_others_cannot_be_read(tmp_path: Path) -> None:

@@ -42,6 +42,37 @@ def test_much_free_memory_goes_back_and_little_stays(monkeypatch: pytest.MonkeyP
     assert all(piece.all() for piece in left)
 
 
+@pytest.mark.skipif(free_memory._glibc() is None or not STATUS.exists(), reason="needs glibc on Linux")
+def test_gaps_of_steps_go_back_where_they_are_large_and_it_is_time_to_look(monkeypatch: pytest.MonkeyPatch):
+    between = free_memory.BetweenSteps()
+    left = freed_with_gaps()
+    full = resident_bytes()
+    monkeypatch.setattr(free_memory, "LOOKS_EVERY_S", 3600)
+    monkeypatch.setattr(free_memory, "MOST_BETWEEN_STEPS_BYTES", 2**24)
+    between()
+    assert resident_bytes() > full - PIECE * N_PIECES / 4  # it has just looked
+    monkeypatch.setattr(free_memory, "LOOKS_EVERY_S", 0)
+    monkeypatch.setattr(free_memory, "MOST_BETWEEN_STEPS_BYTES", 2**50)
+    between()
+    assert resident_bytes() > full - PIECE * N_PIECES / 4  # they are small
+    monkeypatch.setattr(free_memory, "MOST_BETWEEN_STEPS_BYTES", 2**24)
+    between()
+    assert resident_bytes() < full - PIECE * N_PIECES / 2
+    assert all(piece.all() for piece in left)
+
+
+def test_training_looks_for_gaps_after_each_step(small, tiny, monkeypatch: pytest.MonkeyPatch):
+    looked: list[int] = []
+
+    class Counting:
+        def __call__(self) -> None:
+            looked.append(1)
+
+    monkeypatch.setattr("benchmark.training.loop.BetweenSteps", Counting)
+    job, inputs = small.one("covid-rural-linear-frozen-100", tiny())
+    assert len(looked) == small.fit(job, inputs).steps > 0
+
+
 HELD = """
 import sys
 import numpy as np
