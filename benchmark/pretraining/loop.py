@@ -27,6 +27,7 @@ from benchmark.pretraining.pairs import Pairs
 from benchmark.pretraining.towers import Towers
 from benchmark.pretraining.views import Views
 from benchmark.training.checkpoint import Checkpoint, TrainingState
+from benchmark.training.free_memory import BetweenSteps
 
 DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -178,7 +179,7 @@ def train(
     order = torch.Generator().manual_seed(course.seed)
     state = TrainingState(trained, {"optimiser": optimiser, "scaler": scaler}, order)
     saved = None if checkpoint is None else checkpoint.load(state, feed.device)
-    replica, began = parallel.Replica(), time.monotonic()
+    replica, between_steps, began = parallel.Replica(), BetweenSteps(), time.monotonic()
     first = 0 if saved is None else saved["step"]
     for step in range(first, course.n_steps):
         seed_all(draws(course.seed, step))  # of what falls out at random
@@ -203,6 +204,7 @@ def train(
         scaler.step(optimiser)
         scaler.update()
         trained.objective.after_step()
+        between_steps()
         if not is_shared:
             parallel.share_running_statistics(trained)  # each step: only the first process knows when it saves a checkpoint
         yield Step(step, (step + 1) * budget.batch, (step + 1 - first) * budget.batch, losses, rate, time.monotonic() - began)

@@ -37,7 +37,7 @@ def give_back() -> None:
 
 
 class BetweenSteps:
-    """Called after each step of training: gaps that steps leave grow from one to the next, and go when they are large.
+    """Called after each step of a training or pre-training: gaps that steps leave grow from one to the next, and go when they are large.
 
     It looks once a second, since looking would take a share of steps of milliseconds.
     """
