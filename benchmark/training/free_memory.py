@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 MOST_KEPT_BYTES = 2**26  # less is soon used again, and a page that is given back costs a fault when it is
@@ -18,7 +20,8 @@ MOST_KEPT_BYTES = 2**26  # less is soon used again, and a page that is given bac
 # 0.61 s at 24 MiB, 1.01 s at 16 MiB. One of 64 images at 224 px holds 2.73 GB as glibc decides and 2.46 GB at 24 MiB, in the same time.
 APART_BYTES = 24 * 2**20
 TOP_KEPT_BYTES = 2**28  # at the end of the heap, within a phase
-MOST_BETWEEN_STEPS_BYTES, LOOKS_EVERY_S = 2**28, 1.0
+MOST_GROWN_BYTES, LOOKS_EVERY_S = 2**27, 1.0  # of steps
+OWN_PAGES = Path("/proc/self/statm")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -33,28 +36,41 @@ def keep_large_apart() -> None:
 
 def give_back() -> None:
     """Gives free memory back to the system if there may be more than `MOST_KEPT_BYTES` of it."""
-    _give_back(MOST_KEPT_BYTES)
+    library = _glibc()
+    if library is not None and library.mallinfo2().free > MOST_KEPT_BYTES:
+        library.malloc_trim(0)
 
 
 class BetweenSteps:
-    """Called after each step of a training or pre-training: gaps that steps leave grow from one to the next, and go when they are large.
+    """Called after each step of a training or pre-training: gaps that steps leave grow from one to the next, and go when they have grown.
 
-    It looks once a second, since looking would take a share of steps of milliseconds.
+    What a step takes again is not given back each time, since its pages would cost a fault each. It looks once a second, since looking
+    would take a share of steps of milliseconds.
     """
 
     def __init__(self) -> None:
         self._looked = time.monotonic()
+        self._held: int | None = None  # bytes when it looked first after giving back
 
     def __call__(self) -> None:
-        if time.monotonic() - self._looked >= LOOKS_EVERY_S:
-            _give_back(MOST_BETWEEN_STEPS_BYTES)
-            self._looked = time.monotonic()
+        if time.monotonic() - self._looked < LOOKS_EVERY_S:
+            return
+        self._looked = time.monotonic()
+        held = _held_bytes()
+        if self._held is None:
+            self._held = held
+        elif held > self._held + MOST_GROWN_BYTES:
+            give_back()
+            self._held = None
 
 
-def _give_back(most_kept: int) -> None:
-    library = _glibc()
-    if library is not None and library.mallinfo2().free > most_kept:
-        library.malloc_trim(0)
+def _held_bytes() -> int:
+    """Resident memory of this process without files; 0 where Linux's account is not there."""
+    try:
+        _, resident, of_files, *_ = OWN_PAGES.read_bytes().split()
+    except OSError:
+        return 0
+    return (int(resident) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")
 
 
 class _Account(ctypes.Structure):
