@@ -44,22 +44,28 @@ def test_much_free_memory_goes_back_and_little_stays(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(free_memory._glibc() is None or not STATUS.exists(), reason="needs glibc on Linux")
 def test_gaps_of_steps_go_back_once_they_have_grown(monkeypatch: pytest.MonkeyPatch):
+    assert free_memory._held_bytes() == pytest.approx(resident_bytes(), rel=0.05)
+    held = [2**30]
+    monkeypatch.setattr(free_memory, "_held_bytes", lambda: held[0])
     monkeypatch.setattr(free_memory, "LOOKS_EVERY_S", 0)
-    between, patient = free_memory.BetweenSteps(), free_memory.BetweenSteps()
-    between()
+    between = free_memory.BetweenSteps()
     left = freed_with_gaps()
     full = resident_bytes()
-    monkeypatch.setattr(free_memory, "MOST_GROWN_BYTES", 2**50)
-    between()
-    monkeypatch.setattr(free_memory, "MOST_GROWN_BYTES", 2**24)
-    patient()  # sees it for the first time: it may be what a step takes again
-    patient()
+
+    def looks(grown: int) -> int:
+        """What is held of the gaps, of 64 MiB, when a step has grown by so much."""
+        held[0] += grown
+        between()
+        return resident_bytes() - full + PIECE * N_PIECES
+
+    assert looks(2**40) > 0.75 * PIECE * N_PIECES  # seen for the first time: it may be what each step takes again
+    assert looks(free_memory.MOST_GROWN_BYTES) > 0.75 * PIECE * N_PIECES
     monkeypatch.setattr(free_memory, "LOOKS_EVERY_S", 3600)
-    between()  # has just looked
-    assert resident_bytes() > full - PIECE * N_PIECES / 4
+    assert looks(1) > 0.75 * PIECE * N_PIECES  # it has just looked
     monkeypatch.setattr(free_memory, "LOOKS_EVERY_S", 0)
-    between()
-    assert resident_bytes() < full - PIECE * N_PIECES / 2
+    monkeypatch.setattr(free_memory, "MOST_KEPT_BYTES", 2**24)
+    assert looks(0) < 0.5 * PIECE * N_PIECES
+    assert between._held is None  # what is held then is what the next look finds
     assert all(piece.all() for piece in left)
 
 
