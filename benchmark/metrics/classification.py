@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from benchmark.errors import TrainingError, UsageError
+from benchmark.metrics.many_resamples import Area, of_scores, under_precision, under_roc
 from benchmark.metrics.spec import SEVERAL_CLASSES, MetricSpec, PooledMetric
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Weighted counts of decisions per class: tp, fp, fn, tn, each (C,) float64."""
+    """Weighted counts of decisions per class: tp, fp, fn, tn, each (C,) float64, or (R, C) of many resamples."""
 
     tp: np.ndarray
     fp: np.ndarray
@@ -113,11 +114,20 @@ def average_precision(ranked: Ranked, weights: np.ndarray | None = None) -> np.n
     return found
 
 
+def areas(ranked: Ranked, area: Area, weights: np.ndarray) -> np.ndarray:
+    """(R, C) `auroc` or `average_precision` in each resample of (R, N) weights, as the area says."""
+    columns = zip(ranked.truth.T, ranked.place.T, strict=True)
+    return np.stack([of_scores(truth, place, area, weights) for truth, place in columns], axis=1)
+
+
 def count_decisions(decided: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> Confusion:
-    """Counts (N, C) bool decisions against (N, C) labels; unknown labels count nowhere."""
-    copies = _weights(len(truth), weights)[:, None]
-    positive, negative = (truth == 1) * copies, (truth == 0) * copies
-    return Confusion(*((mask * part).sum(axis=0) for mask, part in _four(decided, positive, negative)))
+    """Counts (N, C) bool decisions against (N, C) labels; unknown labels count nowhere.
+
+    Args:
+        weights: (N,) copies of each image, or (R, N) of them in each resample; counts are (R, C) then.
+    """
+    copies = _weights(len(truth), weights)
+    return Confusion(*(copies @ (mask & part).astype(np.float64) for mask, part in _four(decided, truth == 1, truth == 0)))
 
 
 def f1(counts: Confusion) -> np.ndarray:
@@ -144,7 +154,7 @@ def mcc(counts: Confusion) -> np.ndarray:
     """(C,) Matthews correlation of decision and label; 0 when one of them is constant (scikit-learn's rule), NaN without images."""
     tp, fp, fn, tn = counts.tp, counts.fp, counts.fn, counts.tn
     spread = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    found = np.divide(tp * tn - fp * fn, spread, out=np.zeros(len(tp)), where=spread > 0)
+    found = np.divide(tp * tn - fp * fn, spread, out=np.zeros(tp.shape), where=spread > 0)
     return np.where(tp + fp + fn + tn > 0, found, np.nan)
 
 
@@ -294,8 +304,8 @@ SEVERAL_PROMPT_SETS = "several_prompt_sets"
 _SETS = {"mean_of_sets": "mean of prompt sets", "lowest_set": "lowest prompt set", "highest_set": "highest prompt set"}
 
 METRICS = (
-    *_of_classes("auroc", "AUROC", "scores", lambda view: view.ranking(auroc)),
-    *_of_classes("ap", "AP", "scores", lambda view: view.ranking(average_precision)),
+    *_of_classes("auroc", "AUROC", "scores", lambda view: view.ranking(auroc, under_roc)),
+    *_of_classes("ap", "AP", "scores", lambda view: view.ranking(average_precision, under_precision)),
     *_of_classes("f1", "F1", "decisions", lambda view: view.decisions(f1)),
     *_of_classes("mcc", "MCC", "decisions", lambda view: view.decisions(mcc), of_matrix=multiclass_mcc, low=-1.0),
     *_of_classes("accuracy", "accuracy", "decisions", lambda view: view.decisions(accuracy), of_matrix=multiclass_accuracy),

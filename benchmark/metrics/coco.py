@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 
 from benchmark.metrics.boxes import Boxes, Detections, require_same_frame
+from benchmark.metrics.many_resamples import of_hits
 from benchmark.metrics.matching import FULL_CONFIDENCE, FULL_PER_IMAGE, NO_BOX, group_of, take
 from benchmark.metrics.overlaps import check_boxes, falling, pairs_of_one_image_and_class, rank_within_image
 from benchmark.metrics.spec import MetricSpec
@@ -55,6 +56,23 @@ class CocoHits:
     truth_image: np.ndarray
     truth_label: np.ndarray
     n_thresholds: int = len(THRESHOLDS)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Classes that have truth."""
+        return np.unique(self.truth_label)
+
+    @cached_property
+    def by_class(self) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+        """Per class that has truth: image of each of its detections that count, and per threshold the places of hits among them."""
+        chosen = [np.flatnonzero((self.label == label) & (self.hits != UNCOUNTED)) for label in self.labels]
+        places = [[np.flatnonzero((self.hits[kept] >> t) & 1) for t in range(self.n_thresholds)] for kept in chosen]
+        return [(self.image[kept], at) for kept, at in zip(chosen, places, strict=True)]
+
+    @cached_property
+    def boxes_by_class(self) -> list[np.ndarray]:
+        """The image of each box of these classes."""
+        return [self.truth_image[self.truth_label == label] for label in self.labels]
 
 
 def coco_hits(
@@ -116,6 +134,26 @@ def average_precision(found: CocoHits, threshold: int | None = None, weights: np
     return float(np.stack(values, axis=-1).mean()) if values else None
 
 
+@dataclass(frozen=True)
+class CocoPool:
+    """COCO's AP of hits as a pooled metric: over all their thresholds, or at one of them."""
+
+    found: CocoHits
+    threshold: int | None = None
+
+    def __call__(self, weights: np.ndarray | None = None) -> float | None:
+        return average_precision(self.found, self.threshold, weights)
+
+    def many(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) float64 of (R, n_images) weights, up to rounding; NaN for None."""
+        chosen = slice(None) if self.threshold is None else slice(self.threshold, self.threshold + 1)
+        by_class = [(image, places[chosen]) for image, places in self.found.by_class]
+        values, n_boxes = of_hits(by_class, self.found.boxes_by_class, RECALLS, weights)
+        n_averaged = (n_boxes > 0).sum(axis=1) * values.shape[1]  # a class without a box in a resample has no hit there
+        means: np.ndarray = np.divide(values.sum(axis=(1, 2)), n_averaged, out=np.full(len(weights), np.nan), where=n_averaged > 0)
+        return means
+
+
 def coco_ap(detections: Detections, truth: Boxes, n_classes: int = 1) -> CocoAp:
     """COCO's AP at IoU 0.50:0.95, 0.50 and 0.75 of a split, over confidence of at least 0.001 and 100 boxes per image."""
     hits, order = coco_hits(detections, truth, n_classes), falling(detections)
@@ -160,7 +198,7 @@ METRICS = (
         title="COCO AP",
         target="boxes",
         needs=("coco",),
-        compute=lambda boxes: partial(average_precision, boxes.coco, None),
+        compute=lambda boxes: CocoPool(boxes.coco),
         undefined=NO_BOX,
     ),
     MetricSpec(
@@ -169,7 +207,7 @@ METRICS = (
         target="boxes",
         values={50: "0.5", 75: "0.75"},
         needs=("coco",),
-        compute=lambda boxes, iou: partial(average_precision, boxes.coco, THRESHOLDS_IN_NAMES[iou]),
+        compute=lambda boxes, iou: CocoPool(boxes.coco, THRESHOLDS_IN_NAMES[iou]),
         undefined=NO_BOX,
     ),
 )

@@ -16,10 +16,47 @@ import numpy as np
 from benchmark.metrics import classification as of_classes
 from benchmark.metrics.classification import Confusion, Ranked
 from benchmark.metrics.columns import Column, Columns, Lists, counts_in_order, exact, narrow, of_rows
+from benchmark.metrics.many_resamples import Area, by_chunk
 from benchmark.metrics.spec import SEVERAL_CLASSES, PooledMetric
 
-# (n_images,) copies of each image, or None -> (C,) values, NaN for a class without one.
-ByClass = Callable[[np.ndarray | None], np.ndarray]
+
+@dataclass(frozen=True)
+class ByClass:
+    """Values of all classes, NaN for one without, as functions of image weights.
+
+    Attributes:
+        one: (n_images,) copies of each image, or None -> (C,).
+        many: (R, n_images) copies -> (R, C), where that takes less time than R times one.
+    """
+
+    one: Callable[[np.ndarray | None], np.ndarray]
+    many: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class MeanOfClasses:
+    """The mean over some classes as a pooled metric; None where there are none, or one of them has no value.
+
+    Attributes:
+        classes: (C,) bool.
+    """
+
+    values: ByClass
+    classes: np.ndarray
+
+    def __call__(self, weights: np.ndarray | None = None) -> float | None:
+        return _or_none(self.values.one(weights)[self.classes].mean()) if self.classes.any() else None
+
+    @property
+    def many(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """(R, n_images) weights -> (R,) float64, NaN for None."""
+        return None if self.values.many is None else self._many
+
+    def _many(self, weights: np.ndarray) -> np.ndarray:
+        if self.values.many is None or not self.classes.any():
+            return np.full(len(weights), np.nan)
+        means: np.ndarray = np.ascontiguousarray(self.values.many(weights)[:, self.classes]).mean(axis=1)
+        return means
 
 
 @dataclass(frozen=True)
@@ -127,35 +164,37 @@ class ClassView:
 
     def mean(self, values: ByClass) -> PooledMetric:
         """The mean over classes; None where no class is covered, or one of them has no value."""
-        return lambda weights=None: _or_none(values(weights)[self.averaged].mean()) if self.averaged.any() else None
+        return MeanOfClasses(values, self.averaged)
 
     def of_class(self, values: ByClass, label: int) -> PooledMetric:
-        return lambda weights=None: _or_none(values(weights)[label])
+        return MeanOfClasses(values, np.arange(len(self.statistics.class_names)) == label)
 
-    def ranking(self, score: Callable[[Ranked, np.ndarray | None], np.ndarray]) -> ByClass:
-        return partial(score, self.ranked)
+    def ranking(self, score: Callable[[Ranked, np.ndarray | None], np.ndarray], area: Area) -> ByClass:
+        return ByClass(partial(score, self.ranked), partial(of_classes.areas, self.ranked, area))
 
     def decisions(self, score: Callable[[Confusion], np.ndarray]) -> ByClass:
         """Decided at 0.5, or for the class of the highest score where classes exclude each other."""
-        return lambda weights: score(self._counts(weights))
+        if self.exclusive:
+            return ByClass(lambda weights: score(of_classes.of_matrix(self._matrix(weights))))
+        return self._decided(self.statistics.scores >= of_classes.THRESHOLD, score)
 
     def validated_decisions(self, score: Callable[[Confusion], np.ndarray]) -> ByClass:
         """Decided at the thresholds from validation; a class without one is never predicted."""
         thresholds = np.asarray(self.statistics.thresholds)
-        decided = self.statistics.scores >= np.where(np.isnan(thresholds), np.inf, thresholds)
-        return lambda weights: score(of_classes.count_decisions(decided, self.statistics.truth, weights))
+        return self._decided(self.statistics.scores >= np.where(np.isnan(thresholds), np.inf, thresholds), score)
 
     def probabilities(self, score: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]) -> ByClass:
-        return lambda weights: score(self.statistics.scores, self.statistics.truth, weights)
+        return ByClass(partial(score, self.statistics.scores, self.statistics.truth))
 
     def matrix(self, score: Callable[[np.ndarray], float]) -> PooledMetric:
         """Of the confusion matrix of classes that exclude each other."""
         return lambda weights=None: _or_none(score(self._matrix(weights)))
 
-    def _counts(self, weights: np.ndarray | None) -> Confusion:
-        if self.exclusive:
-            return of_classes.of_matrix(self._matrix(weights))
-        return of_classes.count_decisions(self.statistics.scores >= of_classes.THRESHOLD, self.statistics.truth, weights)
+    def _decided(self, decided: np.ndarray, score: Callable[[Confusion], np.ndarray]) -> ByClass:
+        def values(weights: np.ndarray | None) -> np.ndarray:
+            return score(of_classes.count_decisions(decided, self.statistics.truth, weights))
+
+        return ByClass(values, partial(by_chunk, values))
 
     def _matrix(self, weights: np.ndarray | None) -> np.ndarray:
         decided, true = self.statistics.scores.argmax(axis=1), self.statistics.truth.argmax(axis=1)
@@ -193,7 +232,7 @@ class MeanStatistics:
 
     def mean_of(self, name: str) -> PooledMetric:
         """The mean of a column; None where no row defines it."""
-        return partial(self._mean, self.names.index(name))
+        return MeanOfColumn(self.image, self.values[:, self.names.index(name)], self.n_images)
 
     def to_json(self) -> dict[str, Any]:
         """Lists and numbers, exact; NaN as null."""
@@ -234,11 +273,32 @@ class MeanStatistics:
         image = np.repeat(np.arange(len(found.counts), dtype=np.int64), found.counts // len(names))
         return cls(names, image, found.values.astype(np.float64).reshape(-1, len(names)), len(found.counts))
 
-    def _mean(self, column: int, weights: np.ndarray | None = None) -> float | None:
-        values = self.values[:, column]
-        copies = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)[self.image]
-        copies = copies * ~np.isnan(values)
-        return float((copies * np.nan_to_num(values)).sum() / copies.sum()) if copies.sum() > 0 else None
+
+@dataclass(frozen=True)
+class MeanOfColumn:
+    """The mean of values that belong to images as a pooled metric; None where no value is defined.
+
+    Attributes:
+        image: (n,) int64; values: (n,) float64, NaN where undefined.
+    """
+
+    image: np.ndarray
+    values: np.ndarray
+    n_images: int
+
+    def __call__(self, weights: np.ndarray | None = None) -> float | None:
+        copies = np.ones(len(self.values)) if weights is None else np.asarray(weights, np.float64)[self.image]
+        copies = copies * ~np.isnan(self.values)
+        return float((copies * np.nan_to_num(self.values)).sum() / copies.sum()) if copies.sum() > 0 else None
+
+    def many(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) float64 of (R, n_images) weights, up to rounding; NaN for None."""
+        defined = ~np.isnan(self.values)
+        image, values = self.image[defined], self.values[defined]
+        of_images = np.stack([np.bincount(image, given, minlength=self.n_images) for given in (values, np.ones(len(values)))], axis=1)
+        total, n = by_chunk(lambda copies: copies @ of_images, weights).T
+        means: np.ndarray = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+        return means
 
 
 def class_fields(n_classes: int, exclusive: bool, calibrated: bool, thresholds: bool) -> frozenset[str]:

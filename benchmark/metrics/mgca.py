@@ -12,12 +12,13 @@ Formulas:
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from benchmark.metrics.boxes import Boxes, Detections
-from benchmark.metrics.coco import UNCOUNTED, CocoHits, average_precision, coco_hits
+from benchmark.metrics.coco import UNCOUNTED, CocoHits, CocoPool, average_precision, coco_hits
 from benchmark.metrics.matching import NO_BOX
 from benchmark.metrics.spec import MetricSpec
 
@@ -37,25 +38,38 @@ def mgca_hits(detections: Detections, truth: Boxes, n_classes: int = 1, order: n
     return coco_hits(detections, truth, n_classes, THRESHOLDS, CONFIDENCE, order)
 
 
-def over_all_images(found: CocoHits, weights: np.ndarray | None = None) -> float | None:
-    """Mean over thresholds and classes of the average precision over all images; None where no image has a box.
+@dataclass(frozen=True)
+class AsReleased:
+    """The mean over thresholds and classes over the images that have both a box and a detection, as a pooled metric.
 
-    Args:
+    None where no image has a box; 0 where there are boxes but no such image (MGCA's code gives -1).
+
+    Attributes:
         found: with hits at `THRESHOLDS`.
-        weights: (n_images,) copies of each image; None takes every image once.
     """
-    return average_precision(found, weights=weights)
 
+    found: CocoHits
 
-def as_released(found: CocoHits, weights: np.ndarray | None = None) -> float | None:
-    """The same over the images that have both a box and a detection; 0 where there are boxes but no such image (MGCA's code gives -1)."""
-    weights = np.ones(found.n_images) if weights is None else np.asarray(weights, np.float64)
-    if not weights[found.truth_image].any():
-        return None
-    detected, boxed = np.zeros((2, found.n_images), bool)
-    detected[found.image[found.hits != UNCOUNTED]] = True
-    boxed[found.truth_image] = True
-    return average_precision(found, weights=weights * (detected & boxed)) or 0.0
+    def __call__(self, weights: np.ndarray | None = None) -> float | None:
+        weights = np.ones(self.found.n_images) if weights is None else np.asarray(weights, np.float64)
+        if not weights[self.found.truth_image].any():
+            return None
+        return average_precision(self.found, weights=weights * self._handed_over) or 0.0
+
+    def many(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) float64 of (R, n_images) weights, up to rounding; NaN for None."""
+        values = np.nan_to_num(CocoPool(self.found).many(weights * self._handed_over))
+        values[~weights[:, self.found.truth_image].any(axis=1)] = np.nan
+        return values
+
+    @cached_property
+    def _handed_over(self) -> np.ndarray:
+        """(n_images,) bool: images that the released code hands to its metric."""
+        detected, boxed = np.zeros((2, self.found.n_images), bool)
+        detected[self.found.image[self.found.hits != UNCOUNTED]] = True
+        boxed[self.found.truth_image] = True
+        handed: np.ndarray = detected & boxed
+        return handed
 
 
 METRICS = (
@@ -64,7 +78,7 @@ METRICS = (
         title="mAP (MGCA, as released)",
         target="boxes",
         needs=("mgca",),
-        compute=lambda boxes: partial(as_released, boxes.mgca),
+        compute=lambda boxes: AsReleased(boxes.mgca),
         undefined=NO_BOX,
         selects=True,
     ),
@@ -73,7 +87,7 @@ METRICS = (
         title="mAP (MGCA, all images)",
         target="boxes",
         needs=("mgca",),
-        compute=lambda boxes: partial(over_all_images, boxes.mgca),
+        compute=lambda boxes: CocoPool(boxes.mgca),
         undefined=NO_BOX,
         selects=True,
     ),

@@ -67,6 +67,13 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], within: 
         assert torch.allclose(value, other[name], rtol=within, atol=within), name
 
 
+def test_gaps_that_steps_leave_are_looked_for_after_each(given, monkeypatch: pytest.MonkeyPatch):
+    looked: list[int] = []
+    monkeypatch.setattr(loop, "BetweenSteps", lambda: partial(looked.append, 1))
+    losses = trained_by(given, recipe("convirt", batch=5, group=5, pairs=15))["losses"]
+    assert len(looked) == len(losses) == 3
+
+
 # MGCA's prototypes thaw after the first step, and are trained in two.
 @pytest.mark.parametrize(("name", "steps"), [("lovt", 2), ("gloria", 2), ("mgca", 3)])
 def test_two_processes_train_what_one_trains(name, steps, given, tmp_path: Path):
