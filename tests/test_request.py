@@ -34,18 +34,22 @@ def test_a_suite_runs_under_its_own_protocol(suite: str) -> None:
     assert _default_protocol(suite, [registry.task(name) for name in card.tasks]) == card.default_protocol
 
 
-def test_factories_are_described_side_by_side_and_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factories_are_described_side_by_side_and_told_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two at a time, each once, a fault where its name stands; what asks no network asks none in any thread."""
-    names = ["a.py:build", "timm:resnet18", "b.py:build", "a.py:build", "c.py:build"]
+    monkeypatch.chdir(tmp_path)
+    for file in ("a.py", "b.py", "c.py"):
+        Path(file).touch()
+    Path("b.yaml").write_text("name: b\nfamily: python_file\nmodel: b.py:build\n")
+    names = ["a.py:build", "timm:resnet18", "b.yaml", "a.py:build", "no.yaml", "c.py:build"]
     both = threading.Barrier(2, timeout=30)
     asked: list[str] = []
 
     def backbone(name: str, cache: Path, *, reads_words: bool) -> str:
         assert (reads_words, may_ask()) == (True, False)
         asked.append(name)
-        if name in ("a.py:build", "b.py:build"):
+        if name in ("a.py:build", "b.yaml"):
             both.wait()  # neither is done before the other has begun
-        if name == "b.py:build":
+        if name in ("b.yaml", "no.yaml"):
             raise UsageError("no such function")
         return name.upper()
 
@@ -60,7 +64,8 @@ def test_factories_are_described_side_by_side_and_told_in_their_order(monkeypatc
     assert list(told.items()) == [
         ("a.py:build", "A.PY:BUILD"),
         ("timm:resnet18", "TIMM:RESNET18"),
-        ("b.py:build", "no such function"),
+        ("b.yaml", "no such function"),
+        ("no.yaml", "no such function"),
         ("c.py:build", "C.PY:BUILD"),
     ]
     assert sorted(asked) == sorted(set(names))

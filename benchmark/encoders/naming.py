@@ -21,7 +21,7 @@ from benchmark import registry, yaml_files
 from benchmark.cards import BackboneCard, Contamination, Normalisation
 from benchmark.contamination import contamination_of
 from benchmark.encoders import kept_weights, tokenizer_files
-from benchmark.errors import CardError, UnknownName, UsageError
+from benchmark.errors import CardError, LobeError, UnknownName, UsageError
 
 SOURCES = ("torchvision", "timm", "hf")
 IMAGES_ONLY = frozenset(SOURCES)  # shipped families without a text side: no task asks them in words
@@ -119,8 +119,11 @@ def parse(name: str, cache: Path | None = None) -> ParsedName:
 
 
 def is_factory(name: str) -> bool:
-    """Whether the name is a function in a file, not a card or a package of one."""
-    return _FUNCTION.fullmatch(name) is not None
+    """Whether a Python function builds it: one in a file, of a card, or of an installed package. False for what is no backbone's name."""
+    try:
+        return parse(name).family == PYTHON
+    except LobeError:
+        return False
 
 
 def without_statistics(label: str) -> str:
