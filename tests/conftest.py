@@ -263,8 +263,11 @@ def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small(corpora: Path, image_cache: Path):
-    """Jobs that train in a second: 64-pixel frames, few images, few steps. `small.plan(task, file)` and `small.fit(job, inputs)`."""
+def small(corpora: Path, image_cache: Path, narrow_heads: None):
+    """Jobs that train in a second: 64-pixel frames, few images, few steps, narrow heads.
+
+    `small.plan(task, file)` and `small.fit(job, inputs)`.
+    """
     from benchmark import registry, resolve
     from benchmark.cards import BackboneRef
     from benchmark.encoders import python_file, sources

@@ -14,7 +14,7 @@ import pandas as pd
 
 from benchmark.cards import Epoch, Record, Role
 from benchmark.metrics.columns import Lists
-from benchmark.metrics.statistics import defines, pooled_metric, to_columns, values_in
+from benchmark.metrics.statistics import defines, pooled_metric, to_columns, values_alone
 from benchmark.report.against import against
 from benchmark.report.rows import Row
 from benchmark.report.tables import row_dict
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Labels = Mapping[str, str]
 """Key of a final run -> its backbone with what tells its row from others of the same name."""
-
-CHUNK = 256  # images whose own score is computed at once
 
 
 def cells(rows: Iterable[Row]) -> pd.DataFrame:
@@ -89,7 +87,7 @@ def per_image(record: Record, found: ByImage, labels: Labels) -> pd.DataFrame:
     metric, statistics = record.job.experiment.report, found.statistics
     n = len(found.ids)
     frame: dict[str, Any] = {"image": found.ids, "patient": found.patients, **found.facts}
-    frame["value"] = _alone(statistics, metric, n) if defines(statistics, metric) else np.full(n, np.nan)
+    frame["value"] = values_alone(pooled_metric(statistics, metric), range(n), n) if defines(statistics, metric) else np.full(n, np.nan)
     classes = record.job.experiment.dataset.classes
     for name, column in to_columns(statistics).columns.items():
         if isinstance(column, np.ndarray) and len(column) == n:
@@ -171,17 +169,6 @@ def _names(record: Record, labels: Labels) -> dict[str, Any]:
 
 def _in_order(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda record: (*map(str, list(_names(record, {}).values())[:4]), record.job.labels.run, record.key))
-
-
-def _alone(statistics: Any, metric: str, n: int) -> np.ndarray:
-    """(N,) float64 of the metric with each image alone."""
-    pooled = pooled_metric(statistics, metric)
-    found = np.full(n, np.nan)
-    for start in range(0, n, CHUNK):
-        weights = np.zeros((min(CHUNK, n - start), n), np.int64)
-        weights[np.arange(len(weights)), start + np.arange(len(weights))] = 1
-        found[start : start + len(weights)] = [np.nan if value is None else value for value in values_in(pooled, weights).tolist()]
-    return found
 
 
 def _percent(fraction: float | None) -> float | None:

@@ -6,7 +6,7 @@ Metrics take image weights, so that bootstrap and permutation need no prediction
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,8 @@ Statistics = SegmentationStatistics | DetectionStatistics | ClassificationStatis
 _KINDS: dict[str, type[Statistics]] = {
     kind.kind: kind for kind in (SegmentationStatistics, DetectionStatistics, ClassificationStatistics, MeanStatistics)
 }
+
+_ALONE_AT_ONCE = 256  # images; one row of weights each, as long as the split
 
 TARGETS = frozenset(kind.target for kind in _KINDS.values() if kind.target)
 """Ground truths whose metrics are computed from statistics of their own; those of all others are means of stored values."""
@@ -65,6 +67,17 @@ def values_in(metric: Callable[[np.ndarray], float | None], weights: np.ndarray)
         values: np.ndarray = many(weights)
         return values
     return np.array([metric(row.astype(np.int64)) for row in weights], np.float64)
+
+
+def values_alone(metric: Callable[[np.ndarray], float | None], images: Sequence[int], n_images: int) -> np.ndarray:
+    """(len(images),) float64 of a pooled metric with each of these images alone; NaN where it is undefined."""
+    found = np.full(len(images), np.nan)
+    for start in range(0, len(images), _ALONE_AT_ONCE):
+        chosen = np.asarray(images[start : start + _ALONE_AT_ONCE], np.int64)
+        weights = np.zeros((len(chosen), n_images), np.uint8)
+        weights[np.arange(len(chosen)), chosen] = 1
+        found[start : start + len(chosen)] = values_in(metric, weights)
+    return found
 
 
 def reduced_to(statistics: Statistics, name: str) -> Statistics:

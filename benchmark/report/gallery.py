@@ -18,7 +18,7 @@ from benchmark import kinds, private
 from benchmark.cards import Record, Role
 from benchmark.integrity import file_of
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, read_examples
-from benchmark.metrics.statistics import defines, pooled_metric, values_in
+from benchmark.metrics.statistics import defines, pooled_metric, values_alone
 from benchmark.report import escape, stored
 from benchmark.report.rows import identity
 from benchmark.report.stored import Where, folder_of
@@ -112,7 +112,7 @@ def _scores(record: Record, places: Sequence[int], out: Path) -> list[float | No
     n = len(images.clusters)
     if not defines(images.statistics, metric) or max(places, default=0) >= n:
         return [None] * len(places)
-    values = values_in(pooled_metric(images.statistics, metric), np.eye(n, dtype=np.int64)[list(places)])
+    values = values_alone(pooled_metric(images.statistics, metric), places, n)
     return [float(value) if math.isfinite(value) else None for value in values]
 
 

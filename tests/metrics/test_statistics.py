@@ -13,7 +13,7 @@ from benchmark.metrics.box_statistics import detection_statistics
 from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.statistics import from_json, pooled_metric, pooled_metrics, reduced_to, to_json
+from benchmark.metrics.statistics import from_json, pooled_metric, pooled_metrics, reduced_to, to_json, values_alone
 
 
 @pytest.fixture
@@ -150,3 +150,13 @@ def test_records_from_before_the_families_of_dice_define_what_they_defined():
 def test_numbers_of_batches_and_pixels_that_fit_nothing_are_refused(damage):
     with pytest.raises(UsageError, match="not sufficient statistics"):
         from_json(to_json(_segmentation(3)) | damage)
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "detection", "labelled"])
+def test_values_of_single_images_are_those_of_splits_of_one_whatever_fits_at_once(request, kind, monkeypatch):
+    kept, images = request.getfixturevalue(kind), [5, 0, 3, 3, 1]
+    monkeypatch.setattr("benchmark.metrics.statistics._ALONE_AT_ONCE", 2)
+    for name, metric in pooled_metrics(kept).items():
+        alone = [metric((np.arange(kept.n_images) == image).astype(np.int64)) for image in images]
+        expected = [np.nan if value is None else value for value in alone]
+        np.testing.assert_allclose(values_alone(metric, images, kept.n_images), expected, rtol=0, atol=1e-12, err_msg=name)

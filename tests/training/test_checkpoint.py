@@ -37,7 +37,6 @@ def safe(tmp_path: Path) -> RunOptions:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.usefixtures("narrow_heads")
 def test_resumed_is_undisturbed_to_the_byte(small, tiny, tmp_path: Path, case: str):
     task, card, recipe = CASES[case]
     # Dropout draws from the global generator: its state must come back, too.

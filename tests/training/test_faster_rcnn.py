@@ -11,7 +11,6 @@ import torch
 from benchmark import registry
 from benchmark.cards import VOLATILE_FIELDS, EncoderMode
 from benchmark.contents import drained
-from benchmark.heads.networks import faster_rcnn
 from benchmark.training import fit as fitting
 from benchmark.training.data import load
 from benchmark.training.options import RunOptions
@@ -19,13 +18,6 @@ from tests.training.test_checkpoint import run, safe
 
 TASK = "rsna-faster-rcnn-frozen-100-lobe"
 OF_THE_HEAD = {"learning_rate", "grid", "warmup_learning_rate", "validation_subset"}
-
-
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few channels, few samples: a step in milliseconds."""
-    monkeypatch.setattr(faster_rcnn, "WIDTH", 8)
-    monkeypatch.setattr(faster_rcnn, "HIDDEN", 16)
 
 
 @pytest.mark.parametrize("name", registry.suite("faster-rcnn").tasks)
@@ -49,7 +41,7 @@ def test_every_dataset_of_a_yolov3_task_beyond_transfers_has_one() -> None:
 
 
 @pytest.mark.parametrize("mode", list(EncoderMode))
-def test_a_job_gives_the_same_bits_after_other_random_draws(small, tiny, tmp_path: Path, narrow, mode) -> None:
+def test_a_job_gives_the_same_bits_after_other_random_draws(small, tiny, tmp_path: Path, mode) -> None:
     job, place = small.one(TASK, tiny(dropout=0.2), card={"encoder": mode}, warmup_steps=1)
     one = small.fit(job, place, produced=tmp_path / "one", learning_rate=1e-3)
     torch.rand(1000)
@@ -62,7 +54,7 @@ def test_a_job_gives_the_same_bits_after_other_random_draws(small, tiny, tmp_pat
 
 
 @pytest.mark.parametrize("mode", list(EncoderMode))
-def test_resumed_is_undisturbed_to_the_byte(small, tiny, tmp_path: Path, narrow, mode) -> None:
+def test_resumed_is_undisturbed_to_the_byte(small, tiny, tmp_path: Path, mode) -> None:
     options = {"card": {"encoder": mode}, "max_steps": None, "max_epochs": 4, "patience": 4, "warmup_steps": 1}
     job, place = small.one(TASK, tiny(dropout=0.25), **options)
     (whole, files), _ = run(job, place)
@@ -73,7 +65,7 @@ def test_resumed_is_undisturbed_to_the_byte(small, tiny, tmp_path: Path, narrow,
     assert resumed_files == files
 
 
-def test_micro_batches_train_the_same_head(small, tiny, narrow) -> None:
+def test_micro_batches_train_the_same_head(small, tiny) -> None:
     """On tensors and in float64, so do processes (tests/test_parallel.py)."""
     job, place = small.one(TASK, tiny(), batch_size=4)
     whole = small.fit(job, place, learning_rate=1e-3)
@@ -83,7 +75,7 @@ def test_micro_batches_train_the_same_head(small, tiny, narrow) -> None:
         assert other.validation_loss == pytest.approx(one.validation_loss, rel=1e-3)
 
 
-def test_runs_draw_apart(small, tiny, narrow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_draw_apart(small, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     job, place = small.one(TASK, tiny())
     seeds = []
     train = fitting.train
@@ -105,7 +97,7 @@ def test_epochs_draw_anew_and_validation_never(small, tiny) -> None:
     assert torch.equal(first.targets(index, torch.device("cpu")).boxes_xywh, second.targets(index, torch.device("cpu")).boxes_xywh)
 
 
-def test_half_precision_trains_to_a_finite_number(small, tiny, narrow) -> None:
+def test_half_precision_trains_to_a_finite_number(small, tiny) -> None:
     job, place = small.one(TASK, tiny())
     job = job.model_copy(update={"experiment": job.experiment.model_copy(update={"precision": "bfloat16"})})
     record = small.fit(job, place, learning_rate=1e-3)
