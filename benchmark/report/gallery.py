@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from benchmark import kinds, private
 from benchmark.cards import Record, Role
 from benchmark.integrity import file_of
