@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-FRAMEWORKS = ("torch", "torchvision", "ray", "mlflow", "pandas", "transformers", "mmdet", "cv2", "pyarrow", "skimage")
+DISTRIBUTIONS = "scipy.stats"  # which takes longer to load than a report that has nothing new
+FRAMEWORKS = ("torch", "torchvision", "ray", "mlflow", "pandas", "transformers", "mmdet", "cv2", "pyarrow", "skimage", DISTRIBUTIONS)
 COMMAND = """
 import contextlib, sys
 sys.argv = ["lobe", *{arguments!r}]
@@ -53,6 +54,7 @@ NO_TORCH = {
     "a backbone's name": "from benchmark.encoders.naming import parse; parse('imagenet-resnet50')",
     # It computes nothing: what it knows of a unit, its options and the record of a lost process needs no framework.
     "a driver": "import benchmark.api, benchmark.execute.on_ray",
+    "a report": "import benchmark.report.site, benchmark.report.paper_sheets",
     "a study's dry run": """
 from pathlib import Path
 from benchmark.study import made, reading, running
@@ -92,7 +94,7 @@ def test_no_framework_is_loaded(loaded: dict[str, list[str]], name: str) -> None
 
 @pytest.mark.parametrize("name", NO_TORCH)
 def test_no_torch_is_loaded(loaded: dict[str, list[str]], name: str) -> None:
-    assert "torch" not in loaded[name]
+    assert not {"torch", DISTRIBUTIONS} & set(loaded[name])
 
 
 def test_a_framework_would_be_noticed(loaded: dict[str, list[str]]) -> None:

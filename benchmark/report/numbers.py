@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from benchmark.statistics.interval import WithInterval
 
@@ -44,7 +44,7 @@ def t_half_width(values: Sequence[float]) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    return float(stats.t.ppf(0.975, n - 1)) * standard_deviation(values) / math.sqrt(n)
+    return float(special.stdtrit(n - 1, 0.975)) * standard_deviation(values) / math.sqrt(n)
 
 
 def decimals_for(half_width: float | None) -> int:
