@@ -58,7 +58,7 @@ class AsReleased:
 
     def many(self, weights: np.ndarray) -> np.ndarray:
         """(R,) float64 of (R, n_images) weights, up to rounding; NaN for None."""
-        values = np.nan_to_num(CocoPool(self.found).many(weights * self._handed_over))
+        values: np.ndarray = np.nan_to_num(CocoPool(self.found).many(weights * self._handed_over))
         values[~weights[:, self.found.truth_image].any(axis=1)] = np.nan
         return values
 

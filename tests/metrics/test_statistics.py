@@ -153,7 +153,7 @@ def test_numbers_of_batches_and_pixels_that_fit_nothing_are_refused(damage):
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "detection", "labelled"])
-def test_values_of_single_images_are_those_of_splits_of_one_whatever_fits_at_once(request, kind, monkeypatch):
+def test_a_single_image_scores_as_a_split_of_it_alone_in_chunks_of_any_size(request, kind, monkeypatch):
     kept, images = request.getfixturevalue(kind), [5, 0, 3, 3, 1]
     monkeypatch.setattr("benchmark.metrics.statistics._ALONE_AT_ONCE", 2)
     for name, metric in pooled_metrics(kept).items():
