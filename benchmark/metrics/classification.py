@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from benchmark.errors import TrainingError, UsageError
-from benchmark.metrics.many_resamples import Area, of_scores, under_precision, under_roc
+from benchmark.metrics.many_resamples import under_precision, under_roc
 from benchmark.metrics.spec import SEVERAL_CLASSES, MetricSpec, PooledMetric
 
 if TYPE_CHECKING:
@@ -112,12 +112,6 @@ def average_precision(ranked: Ranked, weights: np.ndarray | None = None) -> np.n
             precision = np.divide(hits, seen, out=np.zeros(len(hits)), where=seen > 0)
             found[label] = (positive[::-1] * precision).sum() / hits[-1]
     return found
-
-
-def areas(ranked: Ranked, area: Area, weights: np.ndarray) -> np.ndarray:
-    """(R, C) `auroc` or `average_precision` in each resample of (R, N) weights, as the area says."""
-    columns = zip(ranked.truth.T, ranked.place.T, strict=True)
-    return np.stack([of_scores(truth, place, area, weights) for truth, place in columns], axis=1)
 
 
 def count_decisions(decided: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> Confusion:

@@ -16,7 +16,7 @@ import numpy as np
 from benchmark.metrics import classification as of_classes
 from benchmark.metrics.classification import Confusion, Ranked
 from benchmark.metrics.columns import Column, Columns, Lists, counts_in_order, exact, narrow, of_rows
-from benchmark.metrics.many_resamples import Area, by_chunk
+from benchmark.metrics.many_resamples import Area, by_chunk, of_scores
 from benchmark.metrics.spec import SEVERAL_CLASSES, PooledMetric
 
 
@@ -170,7 +170,7 @@ class ClassView:
         return MeanOfClasses(values, np.arange(len(self.statistics.class_names)) == label)
 
     def ranking(self, score: Callable[[Ranked, np.ndarray | None], np.ndarray], area: Area) -> ByClass:
-        return ByClass(partial(score, self.ranked), partial(of_classes.areas, self.ranked, area))
+        return ByClass(partial(score, self.ranked), partial(of_scores, self.ranked.truth, self.ranked.place, area))
 
     def decisions(self, score: Callable[[Confusion], np.ndarray]) -> ByClass:
         """Decided at 0.5, or for the class of the highest score where classes exclude each other."""

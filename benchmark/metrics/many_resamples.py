@@ -57,22 +57,28 @@ def of_hits(
 
 
 def of_scores(truth: np.ndarray, place: np.ndarray, area: Area, weights: np.ndarray) -> np.ndarray:
-    """(R,) float64 area of one class; NaN where it has none.
+    """(R, C) float64 areas; NaN where a class has none.
 
     Args:
-        truth: (N,) 1 for a positive, 0 for a negative; all else is left out.
-        place: (N,) int64 place of the score among the distinct scores, 0 the lowest.
+        truth: (N, C) 1 for a positive, 0 for a negative; all else is left out.
+        place: (N, C) int64 place of the score among the distinct scores of its class, 0 the lowest.
         weights: (R, N) copies of each image.
     """
-    positive, negative = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
-    steps, step_of_positive = np.unique(place[positive], return_inverse=True)  # scores that a positive has
-    row = np.searchsorted(steps, place[negative]) + np.searchsorted(steps, place[negative], side="right")
-    positives = _counted(step_of_positive, positive, (len(steps), len(truth)))
-    negatives = _counted(row, negative, (2 * len(steps) + 1, len(truth)))
-    found = np.full(len(weights), np.nan)
+    tables = [_steps(*column) for column in zip(truth.T, place.T, strict=True)]
+    found = np.full((len(weights), len(tables)), np.nan)
     for chunk, copies in _chunks(weights):
-        found[chunk] = area(positives @ copies, negatives @ copies)
+        for label, (positives, negatives) in enumerate(tables):
+            found[chunk, label] = area(positives @ copies, negatives @ copies)
     return found
+
+
+def _steps(truth: np.ndarray, place: np.ndarray) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """(k, N) which score each positive has, of the k that one has, and (2 k + 1, N) where each negative stands, as `under_roc` counts."""
+    positive, negative = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
+    steps, step_of_positive = np.unique(place[positive], return_inverse=True)
+    row = np.searchsorted(steps, place[negative]) + np.searchsorted(steps, place[negative], side="right")
+    n_images = len(truth)
+    return _counted(step_of_positive, positive, (len(steps), n_images)), _counted(row, negative, (2 * len(steps) + 1, n_images))
 
 
 def by_chunk(values: Callable[[np.ndarray], np.ndarray], weights: np.ndarray) -> np.ndarray:
