@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-DISTRIBUTIONS = "scipy.stats"  # which takes longer to load than a report that has nothing new
+DISTRIBUTIONS = "scipy.stats"  # half of the time of a report that has nothing new
 FRAMEWORKS = ("torch", "torchvision", "ray", "mlflow", "pandas", "transformers", "mmdet", "cv2", "pyarrow", "skimage", DISTRIBUTIONS)
 COMMAND = """
 import contextlib, sys
